@@ -1,0 +1,10 @@
+//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes.
+
+pub mod error;
+pub mod options;
+pub mod rows;
+mod simd;
+
+pub use error::{Error, Result};
+pub use options::{Options, PerRow};
+pub use rows::{Rows, RowsMut};
