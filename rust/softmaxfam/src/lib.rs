@@ -2,12 +2,14 @@
 
 pub mod elementary;
 pub mod error;
+pub mod maps;
 pub mod options;
 pub mod rows;
 mod simd;
 pub mod threads;
 
 pub use error::{Error, Result};
+pub use maps::{log_softmax, logsumexp, softmax, weighted_logsumexp};
 pub use options::{Options, PerRow};
 pub use rows::{Rows, RowsMut};
 pub use simd::{Element, isa};

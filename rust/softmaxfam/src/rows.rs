@@ -15,13 +15,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The most classes that a kernel handles at a time: 16 KiB of f32, which leaves room in a 32 KiB L1 cache.
 pub const BLOCK: usize = 4096;
 
-/// A buffer of one block, for rows that cannot be read or written in place.
-pub(crate) type Buffer<E> = Box<[E]>;
-
-pub(crate) fn buffer<E: Element>() -> Buffer<E> {
-    vec![E::ZERO; BLOCK].into_boxed_slice()
-}
-
 /// Lengths and strides (in elements) of axes that are enumerated in C order, joined where they lie in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Axes {
@@ -71,6 +64,12 @@ impl Axes {
             span = (span.0 + end.min(0), span.1 + end.max(0));
         }
         span
+    }
+
+    /// Whether the `count` positions from `index` on follow each other in memory.
+    fn is_run(&self, index: usize, count: usize) -> bool {
+        let (length, stride) = self.inner;
+        index + count <= self.count && (count == 1 || (stride == 1 && index % length + count <= length))
     }
 
     fn is_one_line(&self) -> bool {
@@ -190,7 +189,7 @@ impl<'a, T> Rows<'a, T> {
     }
 
     /// Copies the classes from `from` on into `buffer`, as many as it holds.
-    fn copy_into(&self, row: usize, from: usize, buffer: &mut [T])
+    pub(crate) fn copy_into(&self, row: usize, from: usize, buffer: &mut [T])
     where
         T: Copy,
     {
@@ -258,23 +257,31 @@ impl<'a, T> RowsMut<'a, T> {
         unsafe { *place = value };
     }
 
-    /// Lets `write` fill the classes from `from` to `to`: in place where they are contiguous, else through `buffer`.
+    /// Whether the classes of a row follow each other in memory.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.classes.is_one_line()
+    }
+
+    /// The same view for a shorter time.
+    pub fn reborrow(&mut self) -> RowsMut<'_, T> {
+        // SAFETY: the whole of this view, which stays borrowed as long as the new one lives.
+        unsafe { self.part(self.window.clone()) }
+    }
+
+    /// Writes one class of as many rows from `row` on as there are values, or as this part has.
     #[inline]
-    pub(crate) fn write(&mut self, row: usize, from: usize, to: usize, buffer: &mut [T], write: impl FnOnce(&mut [T]))
+    pub(crate) fn write_across(&mut self, row: usize, class: usize, values: &[T])
     where
         T: Copy,
     {
-        assert!(from <= to && to <= self.classes());
-        let start = self.row_start(row);
-        if self.classes.is_one_line() {
-            // SAFETY: in one line these positions follow each other; the row is this part's alone for the time of `&mut self`.
-            return write(unsafe { std::slice::from_raw_parts_mut(start.wrapping_add(from), to - from) });
-        }
-        let buffer = &mut buffer[..to - from];
-        write(buffer);
-        for (value, class) in buffer.iter().zip(from..) {
-            // SAFETY: the position lies in the view and in a row that is this part's alone.
-            unsafe { *start.wrapping_offset(self.classes.offset(class)) = *value };
+        let count = values.len().min(self.window.end - row);
+        assert!(class < self.classes() && self.window.contains(&row));
+        if self.batch.is_run(row, count) {
+            let start = self.row_start(row).wrapping_offset(self.classes.offset(class));
+            // SAFETY: the rows from `row` on lie in this part's window and follow each other in memory.
+            unsafe { std::slice::from_raw_parts_mut(start, count) }.copy_from_slice(&values[..count]);
+        } else {
+            values[..count].iter().zip(row..).for_each(|(&value, row)| self.set(row, class, value));
         }
     }
 
@@ -283,10 +290,40 @@ impl<'a, T> RowsMut<'a, T> {
     where
         T: Copy,
     {
-        if self.classes.is_one_line() {
-            self.write(row, 0, self.classes(), &mut [], |target| target.fill(value));
+        if self.is_in_line() {
+            self.place(row, 0, self.classes(), &mut []).fill(value);
         } else {
             (0..self.classes()).for_each(|class| self.set(row, class, value));
+        }
+    }
+}
+
+/// Outputs that are written in blocks: `index` is a row, or a chunk of one.
+pub(crate) trait Places<T> {
+    /// Where to write the classes from `from` to `to`: in place where they follow each other, else in `buffer`, which
+    /// [`Self::settle`] then brings to its place.
+    fn place<'b>(&'b mut self, index: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T];
+
+    /// To be called with the same arguments after the writing.
+    fn settle(&mut self, index: usize, from: usize, to: usize, buffer: &[T]);
+}
+
+impl<T: Copy> Places<T> for RowsMut<'_, T> {
+    #[inline(always)]
+    fn place<'b>(&'b mut self, row: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T] {
+        assert!(from <= to && to <= self.classes());
+        if !self.is_in_line() {
+            return &mut buffer[..to - from];
+        }
+        let start = self.row_start(row).wrapping_add(from);
+        // SAFETY: in one line these positions follow each other; the row is this part's alone for the time of `&mut self`.
+        unsafe { std::slice::from_raw_parts_mut(start, to - from) }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, row: usize, from: usize, to: usize, buffer: &[T]) {
+        if !self.is_in_line() {
+            (from..to).zip(buffer).for_each(|(class, &value)| self.set(row, class, value));
         }
     }
 }
@@ -317,13 +354,19 @@ impl<'a, E: Element> Source<'a, E> {
         self.scores.classes()
     }
 
-    /// The classes of `row` from `from` on: at most [`BLOCK`] (the length of `buffer`) of them, and none past the row's end.
+    /// The buffer that [`Self::block`] needs for these rows: empty where they are read in place.
+    pub(crate) fn buffer(&self) -> Box<[E]> {
+        let length = if self.is_in_place() { 0 } else { self.classes().min(BLOCK) };
+        vec![E::ZERO; length].into_boxed_slice()
+    }
+
+    /// The classes of `row` from `from` on: at most [`BLOCK`] of them, and none past the row's end.
     #[inline]
     pub(crate) fn block<'b>(&self, row: usize, from: usize, buffer: &'b mut [E]) -> &'b [E]
     where
         'a: 'b,
     {
-        let to = self.classes().min(from + buffer.len());
+        let to = self.classes().min(from + BLOCK);
         if self.mask.is_none() && !self.overwritten {
             if let Some(slice) = self.scores.slice(row, from, to) {
                 return slice;
@@ -349,6 +392,47 @@ impl<'a, E: Element> Source<'a, E> {
         self.mask.is_none() && !self.overwritten && self.scores.classes.is_one_line()
     }
 
+    /// Whether the classes of a row follow each other in memory.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.scores.classes.is_one_line()
+    }
+
+    /// `width` rows from `row` on over the classes `from..to` as a tile: the rows side by side for each class, the classes
+    /// `pitch` elements apart. A view of the scores where rows are adjacent in memory, else a copy in `buffer`, which
+    /// grows; missing rows are filled with minus infinity.
+    pub(crate) fn tile<'b>(
+        &self,
+        row: usize,
+        width: usize,
+        from: usize,
+        to: usize,
+        buffer: &'b mut Vec<E>,
+    ) -> (&'b [E], usize)
+    where
+        'a: 'b,
+    {
+        let classes = &self.scores.classes;
+        let direct = self.mask.is_none() && !self.overwritten && classes.outer.is_empty() && classes.inner.1 > 0;
+        if direct && to > from && self.scores.batch.is_run(row, width) {
+            let pitch = classes.inner.1 as usize;
+            let start = self.scores.row_start(row).wrapping_add(from * pitch);
+            assert!(to <= self.classes() && row + width <= self.rows());
+            // SAFETY: every position of the view is readable for 'a, and so is what lies between two positions of one
+            // allocation; nothing writes there, for this is not an in-place call.
+            return (unsafe { std::slice::from_raw_parts(start, (to - from - 1) * pitch + width) }, pitch);
+        }
+        buffer.clear();
+        buffer.resize((to - from) * width, E::NEG_INFINITY);
+        for lane in 0..width.min(self.rows() - row) {
+            for class in from..to {
+                if self.mask.is_none_or(|mask| mask.get(row + lane, class) != 0) {
+                    buffer[(class - from) * width + lane] = self.scores.get(row + lane, class);
+                }
+            }
+        }
+        (buffer, width)
+    }
+
     /// Whether a mask leaves no class of this row: what maps then give differs from a row of minus infinities.
     pub(crate) fn is_absent(&self, row: usize) -> bool {
         self.mask.is_some_and(|mask| (0..self.classes()).all(|class| mask.get(row, class) == 0))
@@ -372,6 +456,50 @@ impl<T: Send + Sync> Outputs for RowsMut<'_, T> {
     unsafe fn part(&self, rows: Range<usize>) -> Self {
         // SAFETY: the caller's promise is the same.
         unsafe { RowsMut::part(self, rows) }
+    }
+}
+
+/// A view whose rows are cut into chunks of classes: unit `u` is chunk `u % per_row` of row `u / per_row`.
+pub(crate) struct Chunks<'a, T> {
+    view: RowsMut<'a, T>,
+    length: usize,
+    units: Range<usize>,
+}
+
+impl<'a, T: Copy> Chunks<'a, T> {
+    pub(crate) fn new(view: RowsMut<'a, T>, length: usize) -> Self {
+        let units = 0..view.rows() * view.classes().div_ceil(length);
+        Self { view, length, units }
+    }
+
+    /// The row of a unit, given classes that lie in its chunk.
+    #[inline(always)]
+    fn row(&self, unit: usize, from: usize, to: usize) -> usize {
+        let per_row = self.view.classes().div_ceil(self.length);
+        let start = unit % per_row * self.length;
+        assert!(self.units.contains(&unit) && start <= from && to <= start + self.length);
+        unit / per_row
+    }
+}
+
+impl<T: Copy> Places<T> for Chunks<'_, T> {
+    #[inline(always)]
+    fn place<'b>(&'b mut self, unit: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T] {
+        self.view.place(self.row(unit, from, to), from, to, buffer)
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, unit: usize, from: usize, to: usize, buffer: &[T]) {
+        self.view.settle(self.row(unit, from, to), from, to, buffer);
+    }
+}
+
+impl<T: Send + Sync> Outputs for Chunks<'_, T> {
+    unsafe fn part(&self, units: Range<usize>) -> Self {
+        assert!(self.units.start <= units.start && units.end <= self.units.end);
+        // SAFETY: parts share rows, but `write` reaches only the chunks of its units, which are this part's alone.
+        let view = unsafe { RowsMut::part(&self.view, self.view.window.clone()) };
+        Self { view, length: self.length, units }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub(crate) rows: usize,
     /// Estimated time of a row on one thread, ns.
     pub(crate) row_cost: f64,
+    /// Pieces hold a multiple of so many rows, which kernels take at a time.
+    pub(crate) together: usize,
     /// Asked between pieces.
     pub(crate) interrupt: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
@@ -58,7 +60,7 @@ pub(crate) fn for_each_piece<O: Outputs>(
     let even = job.rows.div_ceil(4 * threads); // pieces enough that no thread waits long for the last
     let patient = (PIECE / job.row_cost.max(1e-3)) as usize;
     let length = if threads == 1 { patient } else { even.min(patient) };
-    let pieces = Pieces::new(outputs, job.rows, length.next_multiple_of(ROWS_TOGETHER));
+    let pieces = Pieces::new(outputs, job.rows, length.max(1).next_multiple_of(job.together));
     let failed = AtomicBool::new(false);
     let failure = OnceLock::new();
     let take_all = || {
@@ -77,9 +79,6 @@ pub(crate) fn for_each_piece<O: Outputs>(
     pool::share(threads.min(pieces.count()), &take_all);
     failure.into_inner().map_or(Ok(()), Err)
 }
-
-/// Kernels for short rows take so many at a time; pieces hold a multiple of them.
-pub(crate) const ROWS_TOGETHER: usize = 16;
 
 #[cfg(not(feature = "rayon"))]
 mod pool {
@@ -143,7 +142,10 @@ mod pool {
         }
         static ONCE: Once = Once::new();
         // SAFETY: the handler only stores to an atomic, which is allowed in a child of a process with threads.
-        ONCE.call_once(|| drop(unsafe { pthread_atfork(None, None, Some(forget)) }));
+        ONCE.call_once(|| {
+            // a failure for want of memory leaves forked children without threads of their own, which is no error here
+            let _ = unsafe { pthread_atfork(None, None, Some(forget)) };
+        });
     }
 
     #[cfg(not(unix))]

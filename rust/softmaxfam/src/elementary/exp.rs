@@ -20,13 +20,17 @@ use crate::simd::{Lanes, Real};
 pub const MAX_ERROR: f64 = 0.75;
 
 /// Constants of exp in one type.
-pub(crate) trait ExpConstants: Real {
+pub trait ExpConstants: Sized + 'static {
+    /// 1 / ln 2
     const LOG2_E: Self;
-    const LN_2: [Self; 2]; // high and low part
-    const Q: &'static [Self]; // lowest degree first
-    const ROUNDER: Self; // 1.5 2^(significand bits): adding it rounds to an integer
-    const BIAS: Self; // of the exponent
-    const LN_2_F64: f64 = std::f64::consts::LN_2;
+    /// ln 2, high and low part.
+    const LN_2: [Self; 2];
+    /// The polynomial q, lowest degree first.
+    const Q: &'static [Self];
+    /// 1.5 2^(significand bits): adding it rounds to an integer.
+    const ROUNDER: Self;
+    /// The bias of the exponent.
+    const BIAS: Self;
 }
 
 impl ExpConstants for f32 {
@@ -63,22 +67,34 @@ pub(crate) struct Window<L: Lanes> {
     floor: L::V,
 }
 
-impl<L: Lanes<Scalar: ExpConstants>> Window<L> {
+impl<L: Lanes> Window<L> {
     /// The window for an integer shift of at most 2^20 in size.
     #[inline(always)]
     pub(crate) fn new(lanes: L, shift: f64) -> Self {
-        let bias: f64 = L::Scalar::BIAS.into();
-        let rounder: f64 = L::Scalar::ROUNDER.into();
-        Self {
-            rounder: lanes.splat(Real::of_f64(rounder + bias - shift)),
-            floor: lanes.splat(Real::of_f64((shift - bias) * L::Scalar::LN_2_F64)),
-        }
+        Self::of_each(lanes, lanes.splat(Real::of_f64(shift)))
+    }
+
+    /// A window for each lane, with the same limits.
+    #[inline(always)]
+    pub(crate) fn of_each(lanes: L, shift: L::V) -> Self {
+        let bias = lanes.splat(L::Scalar::BIAS);
+        let rounder = lanes.sub(lanes.add(lanes.splat(L::Scalar::ROUNDER), bias), shift);
+        let floor = lanes.mul(lanes.sub(shift, bias), lanes.splat(Real::of_f64(std::f64::consts::LN_2)));
+        Self { rounder, floor }
     }
 }
 
 /// e^(z + low) 2^-shift, `low` being a small correction of z.
 #[inline(always)]
-pub(crate) fn exp<L: Lanes<Scalar: ExpConstants>>(lanes: L, z: L::V, low: Option<L::V>, window: &Window<L>) -> L::V {
+pub(crate) fn exp<L: Lanes>(lanes: L, z: L::V, low: Option<L::V>, window: &Window<L>) -> L::V {
+    let (power, tail) = exp_in_two(lanes, z, low, window);
+    lanes.mul_add(tail, power, power)
+}
+
+/// e^(z + low) 2^-shift as power (1 + tail), power being a power of two or 0 and |tail| < 0.42: sums of the powers and of
+/// power times tail, kept apart, round less than a sum of exponentials and cost the same.
+#[inline(always)]
+pub(crate) fn exp_in_two<L: Lanes>(lanes: L, z: L::V, low: Option<L::V>, window: &Window<L>) -> (L::V, L::V) {
     let constant = |value| lanes.splat(value);
     let z = lanes.max(window.floor, z); // a NaN stays
     let rounded = lanes.mul_add(z, constant(L::Scalar::LOG2_E), window.rounder);
@@ -93,7 +109,5 @@ pub(crate) fn exp<L: Lanes<Scalar: ExpConstants>>(lanes: L, z: L::V, low: Option
     for &coefficient in rest.iter().rev() {
         q = lanes.mul_add(q, r, constant(coefficient));
     }
-    let power = lanes.to_exponent(rounded);
-    let tail = lanes.mul_add(lanes.mul(r, r), q, r);
-    lanes.mul_add(tail, power, power)
+    (lanes.to_exponent(rounded), lanes.mul_add(lanes.mul(r, r), q, r))
 }

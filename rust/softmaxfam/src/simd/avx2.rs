@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// A CPU with AVX2, FMA and F16C. `detect` is the only constructor and tests all of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
@@ -38,7 +38,7 @@ macro_rules! intrinsics {
 
 /// 16 lanes of f32 in two registers.
 #[derive(Clone, Copy, Debug)]
-pub struct F32x16(());
+pub(crate) struct F32x16(());
 
 /// Row m moves the 32-bit lanes that the bits of m name to the front.
 static TO_FRONT: [[i32; 8]; 256] = {
@@ -138,6 +138,10 @@ impl Lanes for F32x16 {
         intrinsics!([_mm256_cmp_ps::<_CMP_GE_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_GE_OQ>(a[1], b[1])])
     }
     #[inline(always)]
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_ps::<_CMP_EQ_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_EQ_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::Mask {
         intrinsics!([_mm256_cmp_ps::<_CMP_UNORD_Q>(a[0], a[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(a[1], a[1])])
     }
@@ -215,7 +219,7 @@ impl Lanes for F32x16 {
 
 /// 8 lanes of f64 in two registers.
 #[derive(Clone, Copy, Debug)]
-pub struct F64x8(());
+pub(crate) struct F64x8(());
 
 impl Lanes for F64x8 {
     const N: usize = 8;
@@ -295,6 +299,10 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
         intrinsics!([_mm256_cmp_pd::<_CMP_GE_OQ>(a[0], b[0]), _mm256_cmp_pd::<_CMP_GE_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_pd::<_CMP_EQ_OQ>(a[0], b[0]), _mm256_cmp_pd::<_CMP_EQ_OQ>(a[1], b[1])])
     }
     #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::Mask {
@@ -417,7 +425,7 @@ impl Isa for Avx2 {
     fn store_f16(self, v: [__m256; 2], target: &mut [f16]) {
         let target = &mut target[..16];
         intrinsics!({
-            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
             _mm_storeu_si128(target.as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(v[0]));
             _mm_storeu_si128(target[8..].as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(v[1]));
         })

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// A CPU with AVX-512 F, BW, DQ, VL and with F16C and FMA. `detect` is the only constructor and tests all of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(());
+pub(crate) struct Avx512(());
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
@@ -42,7 +42,7 @@ macro_rules! intrinsics {
 
 /// 16 lanes of f32 in one register.
 #[derive(Clone, Copy, Debug)]
-pub struct F32x16(());
+pub(crate) struct F32x16(());
 
 /// A mask of the first `count` lanes, at most 16.
 #[inline(always)]
@@ -125,6 +125,10 @@ impl Lanes for F32x16 {
         intrinsics!(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b))
     }
     #[inline(always)]
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b))
+    }
+    #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::Mask {
         intrinsics!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a))
     }
@@ -188,7 +192,7 @@ impl Lanes for F32x16 {
 
 /// 8 lanes of f64 in one register.
 #[derive(Clone, Copy, Debug)]
-pub struct F64x8(());
+pub(crate) struct F64x8(());
 
 /// A mask of the first `count` lanes, at most 8.
 #[inline(always)]
@@ -269,6 +273,10 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
         intrinsics!(_mm512_cmp_pd_mask::<_CMP_GE_OQ>(a, b))
+    }
+    #[inline(always)]
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!(_mm512_cmp_pd_mask::<_CMP_EQ_OQ>(a, b))
     }
     #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::Mask {

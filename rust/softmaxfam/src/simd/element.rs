@@ -1,17 +1,16 @@
 //! Element types: what users store, and the real type that is computed with.
 
 use super::{Isa, Lanes};
+use crate::elementary::ExpConstants;
 use half::{bf16, f16};
 
 /// The lanes in which an element type is computed.
 pub(crate) type LanesOf<I, E> = <<E as Element>::Real as Real>::Lanes<I>;
-/// The f64 lanes of an instruction set.
-pub(crate) type Lanes64Of<I> = <I as Isa>::F64;
 /// The lane values in which an element type is computed.
 pub(crate) type V<I, E> = <LanesOf<I, E> as Lanes>::V;
 
 /// f32 or f64: the types that are computed with.
-pub trait Real: Element<Real = Self> + PartialOrd + Into<f64> {
+pub trait Real: Element<Real = Self> + ExpConstants + PartialOrd + Into<f64> {
     /// The lanes of this type on an instruction set.
     type Lanes<I: Isa>: Lanes<Scalar = Self>;
     /// Width of the significand's field.
@@ -27,8 +26,21 @@ pub trait Real: Element<Real = Self> + PartialOrd + Into<f64> {
     /// The largest finite number.
     const MAX: Self;
 
+    /// Lanes of f64 that sums in this type are carried on in.
+    type Wide<I: Isa>: Copy;
+
     /// The lanes of this type on an instruction set.
     fn lanes<I: Isa>(isa: I) -> Self::Lanes<I>;
+    /// Zeros.
+    fn wide_zero<I: Isa>(isa: I) -> Self::Wide<I>;
+    /// Adds each lane exactly widened.
+    fn wide_add<I: Isa>(isa: I, sum: Self::Wide<I>, v: <Self::Lanes<I> as Lanes>::V) -> Self::Wide<I>;
+    /// The sum of all lanes, in a fixed order.
+    fn wide_sum<I: Isa>(isa: I, sum: Self::Wide<I>) -> f64;
+    /// The sum of each lane; those past the last are 0.
+    fn wide_lanes<I: Isa>(isa: I, sum: Self::Wide<I>) -> [f64; 16];
+    /// Sums given lane by lane.
+    fn wide_of<I: Isa>(isa: I, sums: &[f64; 16]) -> Self::Wide<I>;
     /// Rounded to this type.
     fn of_f64(value: f64) -> Self;
 }
@@ -94,6 +106,63 @@ macro_rules! load_as_f64_or {
     };
 }
 
+macro_rules! wide {
+    (F32) => {
+        type Wide<I: Isa> = [<I::F64 as Lanes>::V; 2];
+
+        #[inline(always)]
+        fn wide_zero<I: Isa>(isa: I) -> Self::Wide<I> {
+            [isa.f64().splat(0.0); 2]
+        }
+        #[inline(always)]
+        fn wide_add<I: Isa>(isa: I, sum: Self::Wide<I>, v: V<I, f32>) -> Self::Wide<I> {
+            let [low, high] = isa.widen(v);
+            [isa.f64().add(sum[0], low), isa.f64().add(sum[1], high)]
+        }
+        #[inline(always)]
+        fn wide_sum<I: Isa>(isa: I, sum: Self::Wide<I>) -> f64 {
+            isa.f64().reduce_add(isa.f64().add(sum[0], sum[1]))
+        }
+        #[inline(always)]
+        fn wide_lanes<I: Isa>(isa: I, sum: Self::Wide<I>) -> [f64; 16] {
+            let mut lanes = [0.0; 16];
+            isa.f64().store(sum[0], &mut lanes[..8]);
+            isa.f64().store(sum[1], &mut lanes[8..]);
+            lanes
+        }
+        #[inline(always)]
+        fn wide_of<I: Isa>(isa: I, sums: &[f64; 16]) -> Self::Wide<I> {
+            [isa.f64().load(&sums[..8]), isa.f64().load(&sums[8..])]
+        }
+    };
+    (F64) => {
+        type Wide<I: Isa> = <I::F64 as Lanes>::V;
+
+        #[inline(always)]
+        fn wide_zero<I: Isa>(isa: I) -> Self::Wide<I> {
+            isa.f64().splat(0.0)
+        }
+        #[inline(always)]
+        fn wide_add<I: Isa>(isa: I, sum: Self::Wide<I>, v: V<I, f64>) -> Self::Wide<I> {
+            isa.f64().add(sum, v)
+        }
+        #[inline(always)]
+        fn wide_sum<I: Isa>(isa: I, sum: Self::Wide<I>) -> f64 {
+            isa.f64().reduce_add(sum)
+        }
+        #[inline(always)]
+        fn wide_lanes<I: Isa>(isa: I, sum: Self::Wide<I>) -> [f64; 16] {
+            let mut lanes = [0.0; 16];
+            isa.f64().store(sum, &mut lanes[..8]);
+            lanes
+        }
+        #[inline(always)]
+        fn wide_of<I: Isa>(isa: I, sums: &[f64; 16]) -> Self::Wide<I> {
+            isa.f64().load(&sums[..8])
+        }
+    };
+}
+
 macro_rules! real {
     ($scalar:ident, $lanes:ident, $bits:ty, $significand:literal, $sqrt_half:expr) => {
         impl Real for $scalar {
@@ -104,6 +173,7 @@ macro_rules! real {
             type Bits = $bits;
             const EPSILON: Self = $scalar::EPSILON;
             const MAX: Self = $scalar::MAX;
+            wide!($lanes);
 
             #[inline(always)]
             fn lanes<I: Isa>(isa: I) -> I::$lanes {

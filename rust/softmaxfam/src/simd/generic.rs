@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 /// Plain Rust: any CPU.
 #[derive(Clone, Copy, Debug)]
-pub struct Generic;
+pub(crate) struct Generic;
 
 #[inline(always)]
 fn each<T: Copy, U: Copy, const N: usize>(f: impl Fn(usize) -> U, _like: &[T; N]) -> [U; N] {
@@ -16,7 +16,7 @@ macro_rules! lanes {
     ($name:ident, $scalar:ty, $n:literal) => {
         #[doc = concat!(stringify!($n), " lanes of ", stringify!($scalar), " in an array.")]
         #[derive(Clone, Copy, Debug)]
-        pub struct $name;
+        pub(crate) struct $name;
 
         impl $name {
             #[inline(always)]
@@ -101,6 +101,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
                 each(|lane| a[lane] >= b[lane], &a)
+            }
+            #[inline(always)]
+            fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+                each(|lane| a[lane] == b[lane], &a)
             }
             #[inline(always)]
             fn is_nan(self, a: Self::V) -> Self::Mask {

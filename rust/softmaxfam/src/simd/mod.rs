@@ -18,7 +18,7 @@ mod avx512;
 pub mod isa;
 
 pub use element::Element;
-pub(crate) use element::{Lanes64Of, LanesOf, Real, V};
+pub(crate) use element::{LanesOf, Real, V};
 pub(crate) use isa::Level;
 
 /// An instruction set, as a value: holding one proves that this CPU has it.
@@ -94,6 +94,8 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn gt(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// a >= b; false where one of them is NaN.
     fn ge(self, a: Self::V, b: Self::V) -> Self::Mask;
+    /// a = b; false where one of them is NaN.
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// Whether each lane is NaN.
     fn is_nan(self, a: Self::V) -> Self::Mask;
     /// a where the mask holds, else b.

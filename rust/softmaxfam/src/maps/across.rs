@@ -1,0 +1,193 @@
+//! Sums of exponentials with a row in each lane: for classes that do not follow each other in memory.
+//!
+//! Where the class axis is not the contiguous one, neighbouring rows often are: up to [`ROWS`] of them are read side by
+//! side, class by class, from where they lie, or from a small packed tile where they are not adjacent either. Nothing
+//! larger than a tile is copied. Per lane the method is that of `expsum`: a shift (and a reference) of the row's own, found
+//! in its first [`CLASSES`] scores, and a tile that exceeds it is done again. A lane sees only its own row, so neither
+//! the rows beside it nor their number change a bit.
+//! Sums. TURNS terms in the element's real type, then f64. Cost. As `expsum` once the scores are in lanes.
+
+use super::expsum::{ExpSum, HEADROOM, Scaled, TURNS, Terms, WideOf, base_for, spread};
+use crate::elementary::Window;
+use crate::options::PerRow;
+use crate::rows::Source;
+use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
+
+/// The most rows that are taken side by side: four cache lines of f32.
+pub(crate) const ROWS: usize = 64;
+/// The classes of a tile: with [`ROWS`] rows 16 KiB of f32.
+pub(crate) const CLASSES: usize = 64;
+
+/// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
+#[inline(always)]
+pub(crate) fn sums<I: Isa, E: Element>(
+    isa: I,
+    source: &Source<'_, E>,
+    temperature: &PerRow<'_>,
+    first: usize,
+    sums: &mut [ExpSum],
+    packed: &mut Vec<E>,
+) {
+    let n = LanesOf::<I, E>::N;
+    let width = sums.len().next_multiple_of(n);
+    let mut columns: [Column<'_, I, E>; ROWS / 8] =
+        std::array::from_fn(|column| Column::new(isa, temperature, first + column * n, sums.len().saturating_sub(column * n)));
+    let columns = &mut columns[..width / n];
+    for from in (0..source.classes()).step_by(CLASSES) {
+        let to = source.classes().min(from + CLASSES);
+        let (tile, pitch) = source.tile(first, width, from, to, packed);
+        for (index, column) in columns.iter_mut().enumerate() {
+            column.add(&Strip { isa, tile: &tile[index * n..], pitch, classes: to - from });
+        }
+    }
+    for (column, sums) in columns.iter().zip(sums.chunks_mut(n)) {
+        sums.copy_from_slice(&column.finished()[..sums.len()]);
+    }
+}
+
+/// A tile's scores of the rows of one vector.
+struct Strip<'t, I, E> {
+    isa: I,
+    tile: &'t [E],
+    pitch: usize,
+    classes: usize,
+}
+
+impl<I: Isa, E: Element> Strip<'_, I, E> {
+    #[inline(always)]
+    fn at(&self, class: usize) -> V<I, E> {
+        E::load(self.isa, &self.tile[class * self.pitch..])
+    }
+
+    /// The largest score of each lane, NaN left out.
+    #[inline(always)]
+    fn highest(&self) -> V<I, E> {
+        let lanes = E::Real::lanes(self.isa);
+        let lowest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
+        (0..self.classes).fold(lowest, |highest, class| lanes.max(self.at(class), highest))
+    }
+
+    /// What +inf and NaN among the scores of a lane make of its sum.
+    fn beyond_terms(&self, lane: usize) -> f64 {
+        let scores = || (0..self.classes).map(|class| self.tile[class * self.pitch + lane].to_f64());
+        if scores().any(f64::is_nan) { f64::NAN } else { f64::INFINITY }
+    }
+}
+
+/// The sums of the rows of one vector, as they grow.
+struct Column<'p, I: Isa, E: Element> {
+    isa: I,
+    temperature: &'p PerRow<'p>,
+    first: usize,
+    count: usize,
+    bases: [ExpSum; 16],  // their sums are in `sums`
+    limits: [f64; 16],    // a score above it needs a new shift; -inf before the first finite score
+    wide: Wide<I, E>,     // the sums
+    limit: V<I, E>,       // the limits, as lanes
+    scaled: Scaled<LanesOf<I, E>>,
+    window: Window<LanesOf<I, E>>,
+}
+
+type Wide<I, E> = WideOf<I, <E as Element>::Real>;
+
+impl<'p, I: Isa, E: Element> Column<'p, I, E> {
+    #[inline(always)]
+    fn new(isa: I, temperature: &'p PerRow<'p>, first: usize, count: usize) -> Self {
+        let lanes = E::Real::lanes(isa);
+        let zero = lanes.splat(E::Real::ZERO);
+        let mut column = Self {
+            isa,
+            temperature,
+            first,
+            count: count.min(LanesOf::<I, E>::N),
+            bases: [ExpSum::EMPTY; 16],
+            limits: [f64::NEG_INFINITY; 16],
+            wide: E::Real::wide_zero(isa),
+            limit: zero,
+            scaled: Scaled::of_each(lanes, 0, |_| 1.0, zero),
+            window: Window::of_each(lanes, zero),
+        };
+        column.spread();
+        column
+    }
+
+    /// Lanes of the present bases.
+    #[inline(always)]
+    fn spread(&mut self) {
+        let (lanes, count) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
+        let of_row = |lane| self.temperature.of(self.first + lane);
+        let reference = spread(lanes, count, |lane| self.bases[lane].reference);
+        self.scaled = Scaled::of_each(lanes, self.count, of_row, reference);
+        self.window = Window::of_each(lanes, spread(lanes, count, |lane| self.bases[lane].shift));
+        self.limit = spread(lanes, count, |lane| self.limits[lane]);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, strip: &Strip<'_, I, E>) {
+        let lanes = E::Real::lanes(self.isa);
+        if self.limits[..self.count].contains(&f64::NEG_INFINITY) {
+            let highest = strip.highest();
+            self.rebase(highest, |limit| limit == f64::NEG_INFINITY);
+        }
+        let (sum, highest) = self.terms(strip);
+        if !lanes.any(lanes.gt(highest, self.limit)) {
+            self.wide = sum;
+            return;
+        }
+        self.rebase(highest, |_| true);
+        let highest = self.lanes_of(highest);
+        let mut sums = E::Real::wide_lanes(self.isa, self.terms(strip).0);
+        let before = E::Real::wide_lanes(self.isa, self.wide);
+        for lane in (0..self.count).filter(|&lane| highest[lane] == f64::INFINITY) {
+            sums[lane] = before[lane] + strip.beyond_terms(lane);
+        }
+        self.wide = E::Real::wide_of(self.isa, &sums);
+    }
+
+    fn lanes_of(&self, v: V<I, E>) -> [f64; 16] {
+        let mut array = [E::Real::ZERO; 16];
+        E::Real::lanes(self.isa).store(v, &mut array);
+        array.map(Into::into)
+    }
+
+    /// Gives the rows whose score in `highest` exceeds a limit that is `due` a new base.
+    #[inline(always)]
+    fn rebase(&mut self, highest: V<I, E>, due: impl Fn(f64) -> bool) {
+        let mut sums = E::Real::wide_lanes(self.isa, self.wide);
+        for (lane, highest) in self.lanes_of(highest).into_iter().enumerate().take(self.count) {
+            if highest.is_finite() && highest > self.limits[lane] && due(self.limits[lane]) {
+                let temperature = self.temperature.of(self.first + lane);
+                let (reference, shift) = base_for(highest, temperature);
+                let base = ExpSum { sum: sums[lane], ..self.bases[lane] };
+                sums[lane] = base.rebased(reference, shift, temperature);
+                self.bases[lane] = ExpSum { reference, shift, sum: 0.0 };
+                self.limits[lane] = highest + HEADROOM * temperature;
+            }
+        }
+        self.wide = E::Real::wide_of(self.isa, &sums);
+        self.spread();
+    }
+
+    /// The sums with the terms of a strip added, and the largest score of each lane.
+    #[inline(always)]
+    fn terms(&self, strip: &Strip<'_, I, E>) -> (Wide<I, E>, V<I, E>) {
+        let lanes = E::Real::lanes(self.isa);
+        let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
+        let mut wide = self.wide;
+        for from in (0..strip.classes).step_by(TURNS) {
+            let mut terms = Terms::none(lanes);
+            for class in from..strip.classes.min(from + TURNS) {
+                let x = strip.at(class);
+                highest = lanes.max(x, highest);
+                terms.add(lanes, &self.scaled, &self.window, x);
+            }
+            wide = terms.met(self.isa, wide);
+        }
+        (wide, highest)
+    }
+
+    fn finished(&self) -> [ExpSum; 16] {
+        let sums = E::Real::wide_lanes(self.isa, self.wide);
+        std::array::from_fn(|lane| ExpSum { sum: sums[lane], ..self.bases[lane] })
+    }
+}

@@ -1,0 +1,385 @@
+//! softmax and log_softmax of each row.
+//!
+//! Method. The sum of exponentials (`expsum`), then one more pass over the row, still in cache, that writes
+//! e^(x / T) 2^-(shift + j) (2^j / sum), or x / T - logsumexp. j = log2 of the sum, so that the last factor lies in (1/2, 1]; it is used as the
+//! sum of two numbers, which makes the quotient right to half a unit in the last place: one dominant class gets
+//! exactly 1. Rows longer than `expsum::CHUNK` are summed and written in chunks that threads share.
+//! Error. softmax: relative 2 eps, or below the smallest normal; log_softmax: 2 eps max(1, |x / T|, |logsumexp|).
+//! Cost. Two reads of the row and one write; the second read is from cache up to CHUNK.
+
+use super::across;
+use super::expsum::{CHUNK, ExpSum, Scale, Scaled, spread};
+use super::logsumexp::{COST, RowSums, chunked_sums, job, logs_of};
+use crate::elementary::{self, Window};
+use crate::error::Result;
+use crate::options::{Options, PerRow};
+use crate::rows::{BLOCK, Chunks, Places, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
+use crate::threads::{Job, for_each_piece};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// exp(x_i / T) / sum_j exp(x_j / T) of each row into `out`, which may be the memory of the scores.
+///
+/// A row with NaN or +inf, or with nothing above -inf, gives NaN; a row that is masked as a whole gives zeros.
+///
+/// ```
+/// use softmaxfam::{Options, Rows, RowsMut, softmax};
+/// let scores = [0.0_f32, 0.0, f32::NEG_INFINITY, 5.0, -500.0, -500.0];
+/// let mut p = [0.0; 6];
+/// softmax(&Rows::new(&scores, 3)?, &Options::default(), &mut RowsMut::new(&mut p, 3)?)?;
+/// assert_eq!(p, [0.5, 0.5, 0.0, 1.0, 0.0, 0.0]);
+/// # Ok::<(), softmaxfam::Error>(())
+/// ```
+pub fn softmax<E: Element>(
+    scores: &Rows<'_, E>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    normalise::<E, Probability>(scores, options, out)
+}
+
+/// x_i / T - log sum_j exp(x_j / T) of each row into `out`, which may be the memory of the scores.
+///
+/// A row with NaN or +inf, or with nothing above -inf, gives NaN; a row that is masked as a whole gives -inf.
+pub fn log_softmax<E: Element>(
+    scores: &Rows<'_, E>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    normalise::<E, LogProbability>(scores, options, out)
+}
+
+/// What is written for a score once the sum of its row is known.
+pub(crate) trait Normal: Copy + Send + Sync + 'static {
+    /// What each class of a wholly masked row gets.
+    fn absent<E: Element>() -> E;
+    /// The normaliser of a row with a finite positive sum, given log of the sum where [`Self::NEEDS_LOG`].
+    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L>;
+    /// Whether `new` reads the logarithms.
+    const NEEDS_LOG: bool;
+    /// The result of each lane.
+    fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V;
+}
+
+/// Parameters of a normalisation, one row for all lanes or a row a lane.
+pub(crate) struct Normaliser<L: Lanes> {
+    window: Window<L>,
+    parts: [L::V; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Probability;
+
+#[derive(Clone, Copy)]
+struct LogProbability;
+
+/// A number as the sum of two of the real type.
+fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
+    let high: f64 = R::of_f64(value).into();
+    [high, value - high]
+}
+
+impl Normal for Probability {
+    const NEEDS_LOG: bool = false;
+
+    fn absent<E: Element>() -> E {
+        E::ZERO
+    }
+
+    #[inline(always)]
+    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], _logs: &[f64]) -> Normaliser<L> {
+        let exponent = |row: usize| f64::from(((sums[row].sum.to_bits() >> 52) & 0x7ff) as u16) - 1023.0;
+        let power = |row: usize| f64::from_bits(((exponent(row) + 1023.0) as u64) << 52);
+        let parts = |row: usize| {
+            let (power, sum) = (power(row), sums[row].sum);
+            let [high, low] = in_two_parts::<L::Scalar>(power / sum);
+            // in f64 there is nothing left of the quotient itself; what the division lost makes the low part
+            if size_of::<L::Scalar>() == 8 { [high, (-high).mul_add(sum, power) / sum] } else { [high, low] }
+        };
+        Normaliser {
+            window: Window::of_each(lanes, spread(lanes, sums.len(), |row| sums[row].shift + exponent(row))),
+            parts: [0, 1].map(|part| spread(lanes, sums.len(), |row| parts(row)[part])),
+        }
+    }
+
+    #[inline(always)]
+    fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V {
+        let term = elementary::exp(lanes, z, low, &normaliser.window);
+        lanes.mul_add(term, normaliser.parts[0], lanes.mul(term, normaliser.parts[1]))
+    }
+}
+
+impl Normal for LogProbability {
+    const NEEDS_LOG: bool = true;
+
+    fn absent<E: Element>() -> E {
+        E::NEG_INFINITY
+    }
+
+    #[inline(always)]
+    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L> {
+        // the reference is subtracted from the scores already
+        let log = |row: usize| sums[row].shift * std::f64::consts::LN_2 + logs[row];
+        Normaliser {
+            window: Window::of_each(lanes, lanes.splat(L::Scalar::of_f64(0.0))),
+            parts: [0, 1].map(|part| spread(lanes, sums.len(), |row| in_two_parts::<L::Scalar>(log(row))[part])),
+        }
+    }
+
+    #[inline(always)]
+    fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V {
+        let [high_log, low_log] = normaliser.parts;
+        let low = low.map_or(low_log, |low| lanes.sub(low_log, low));
+        lanes.sub(lanes.sub(z, high_log), low)
+    }
+}
+
+fn normalise<E: Element, N: Normal>(
+    scores: &Rows<'_, E>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    options.check(scores)?;
+    out.expect("out", scores.rows(), scores.classes())?;
+    let source = Source::new(scores, options.mask);
+    let level = Level::active();
+    if source.classes() > CHUNK && source.is_in_line() {
+        return in_chunks::<E, N>(level, source, options, out);
+    }
+    let call = Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
+    let mut job = job(&source, options);
+    job.row_cost *= 3.0;
+    for_each_piece(job, out.reborrow(), |rows, mut out| {
+        dispatch(level, NormaliseRows::<E, N> { call, rows, out: &mut out, normal: PhantomData });
+        Ok(())
+    })
+}
+
+/// What the pieces of a call share.
+#[derive(Clone, Copy)]
+struct Call<'a, E> {
+    source: Source<'a, E>,
+    to_write: Source<'a, E>, // the same, read while results are written, maybe in its place
+    temperature: PerRow<'a>,
+    in_line: bool, // whether results follow each other
+}
+
+/// Where scores are copied before they are overwritten, and results made before they are scattered.
+struct Buffers<E> {
+    scores: Box<[E]>,
+    results: Box<[E]>,
+    tile: Vec<E>,
+}
+
+impl<E: Element> Buffers<E> {
+    fn new(call: &Call<'_, E>) -> Self {
+        let along = call.source.is_in_line();
+        let results = if along && !call.in_line { call.source.classes().min(BLOCK) } else { 0 };
+        let scores = if along { call.to_write.buffer() } else { Box::default() };
+        Self { scores, results: vec![E::ZERO; results].into(), tile: Vec::new() }
+    }
+}
+
+/// Rows that are summed, then written while they are in cache.
+struct NormaliseRows<'k, 'a, E: Element, N> {
+    call: Call<'a, E>,
+    rows: Range<usize>,
+    out: &'k mut RowsMut<'a, E>,
+    normal: PhantomData<N>,
+}
+
+impl<E: Element, N: Normal> Kernel for NormaliseRows<'_, '_, E, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { call, rows, out, .. } = self;
+        let mut row_sums = RowSums::new(call.source, call.temperature);
+        let together = row_sums.together(SHORT);
+        let mut sums = [ExpSum::EMPTY; across::ROWS];
+        let mut logs = [0.0; across::ROWS];
+        let mut buffers = Buffers::new(&call);
+        for first in rows.clone().step_by(together) {
+            let count = together.min(rows.end - first);
+            let (sums, logs) = (&mut sums[..count], &mut logs[..count]);
+            row_sums.fill(isa, first, sums);
+            if N::NEEDS_LOG {
+                logs_of(isa, sums, logs);
+            }
+            if !call.source.is_in_line() {
+                write_across::<I, E, N>(isa, &call, first, sums, logs, &mut buffers.tile, out);
+                continue;
+            }
+            for (row, (sum, log)) in (first..).zip(sums.iter().zip(logs)) {
+                let write = Write::<I, E, N>::new(isa, &call, row, sum, *log);
+                write.classes(0..call.source.classes(), row, &mut buffers, out);
+            }
+        }
+    }
+}
+
+/// Rows of at most so many classes are still in the first cache when the 16 of them have been summed.
+const SHORT: usize = 512;
+
+/// The writing of one row whose sum is known.
+struct Write<'k, I: Isa, E: Element, N> {
+    isa: I,
+    source: &'k Source<'k, E>,
+    row: usize,
+    constant: Option<E>, // what all classes of an unusual row get
+    scaled: Scaled<LanesOf<I, E>>,
+    normaliser: Normaliser<LanesOf<I, E>>,
+    normal: PhantomData<N>,
+}
+
+impl<'k, I: Isa, E: Element, N: Normal> Write<'k, I, E, N> {
+    #[inline(always)]
+    fn new(isa: I, call: &'k Call<'k, E>, row: usize, sum: &ExpSum, log: f64) -> Self {
+        let lanes = E::Real::lanes(isa);
+        let reference = lanes.splat(Real::of_f64(sum.reference));
+        Self {
+            isa,
+            source: &call.to_write,
+            row,
+            constant: of_unusual_sum::<E, N>(&call.source, row, sum),
+            scaled: Scaled::new(lanes, &Scale::new(call.temperature.of(row)), reference),
+            normaliser: N::new(lanes, &[*sum], &[log]),
+            normal: PhantomData,
+        }
+    }
+
+    /// Writes some classes block by block to the row or the chunk `index` of `out`.
+    #[inline(always)]
+    fn classes(&self, classes: Range<usize>, index: usize, buffers: &mut Buffers<E>, out: &mut impl Places<E>) {
+        let Buffers { scores, results, .. } = buffers;
+        for from in classes.clone().step_by(BLOCK) {
+            let to = classes.end.min(from + BLOCK);
+            let target = out.place(index, from, to, results);
+            match self.constant {
+                Some(value) => target.fill(value),
+                None => self.block(&self.source.block(self.row, from, scores)[..to - from], target),
+            }
+            out.settle(index, from, to, results);
+        }
+    }
+
+    #[inline(always)]
+    fn block(&self, scores: &[E], target: &mut [E]) {
+        let n = LanesOf::<I, E>::N;
+        let (mut vectors, mut places) = (scores.chunks_exact(n), target.chunks_exact_mut(n));
+        for (vector, place) in (&mut vectors).zip(&mut places) {
+            E::store(self.isa, self.of(E::load(self.isa, vector)), place);
+        }
+        let rest = vectors.remainder();
+        if !rest.is_empty() {
+            E::store_part(self.isa, self.of(E::load_or(self.isa, rest, E::NEG_INFINITY)), places.into_remainder());
+        }
+    }
+
+    #[inline(always)]
+    fn of(&self, x: V<I, E>) -> V<I, E> {
+        let (z, low) = self.scaled.of(x);
+        N::of(E::Real::lanes(self.isa), &self.normaliser, z, low)
+    }
+}
+
+/// What all classes of a row get whose sum of exponentials is 0, infinite or NaN.
+#[inline(always)]
+fn of_unusual_sum<E: Element, N: Normal>(source: &Source<'_, E>, row: usize, sum: &ExpSum) -> Option<E> {
+    let usual = sum.sum > 0.0 && sum.sum < f64::INFINITY;
+    let absent = || sum.sum == 0.0 && source.is_absent(row);
+    (!usual).then(|| if absent() { N::absent() } else { E::NAN })
+}
+
+/// Writes at most `across::ROWS` rows from `first` on, a row in each lane.
+#[inline(always)]
+fn write_across<I: Isa, E: Element, N: Normal>(
+    isa: I,
+    call: &Call<'_, E>,
+    first: usize,
+    sums: &[ExpSum],
+    logs: &[f64],
+    packed: &mut Vec<E>,
+    out: &mut RowsMut<'_, E>,
+) {
+    let lanes = E::Real::lanes(isa);
+    let n = LanesOf::<I, E>::N;
+    let width = sums.len().next_multiple_of(n);
+    let columns: [_; across::ROWS / 8] = std::array::from_fn(|column| {
+        let rows = (column * n).min(sums.len())..((column + 1) * n).min(sums.len());
+        let reference = spread(lanes, rows.len(), |lane| sums[rows.start + lane].reference);
+        let of_row = |lane| call.temperature.of(first + rows.start + lane);
+        let scaled = Scaled::of_each(lanes, rows.len(), of_row, reference);
+        (scaled, N::new(lanes, &sums[rows.clone()], &logs[rows.clone()]))
+    });
+    let columns = &columns[..width / n];
+    let mut results = [E::ZERO; across::ROWS];
+    for from in (0..call.source.classes()).step_by(across::CLASSES) {
+        let to = call.source.classes().min(from + across::CLASSES);
+        let (tile, pitch) = call.to_write.tile(first, width, from, to, packed);
+        for class in from..to {
+            let scores = &tile[(class - from) * pitch..];
+            for (column, (scaled, normaliser)) in columns.iter().enumerate() {
+                let (z, low) = scaled.of(E::load(isa, &scores[column * n..]));
+                E::store(isa, N::of(lanes, normaliser, z, low), &mut results[column * n..]);
+            }
+            out.write_across(first, class, &results[..sums.len()]);
+        }
+    }
+    for (sum, row) in sums.iter().zip(first..) {
+        if let Some(value) = of_unusual_sum::<E, N>(&call.source, row, sum) {
+            out.fill(row, value);
+        }
+    }
+}
+
+/// Long rows: summed in chunks, then written in chunks, both shared by threads.
+fn in_chunks<E: Element, N: Normal>(
+    level: Level,
+    source: Source<'_, E>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    let sums = chunked_sums(level, source, options)?;
+    let mut logs = vec![0.0; sums.len()];
+    if N::NEEDS_LOG {
+        logs.iter_mut().zip(&sums).for_each(|(log, sum)| *log = elementary::log_scalar(level, sum.sum));
+    }
+    let call = Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
+    let per_row = source.classes().div_ceil(CHUNK);
+    let row_cost = 2.0 * COST * (CHUNK * size_of::<E>()) as f64;
+    let job = Job { rows: source.rows() * per_row, row_cost, together: 1, interrupt: options.interrupt };
+    for_each_piece(job, Chunks::new(out.reborrow(), CHUNK), |units, mut out| {
+        let mut buffers = Buffers::new(&call);
+        for unit in units {
+            let row = unit / per_row;
+            let (sum, log) = (sums[row], logs[row]);
+            dispatch(level, NormaliseChunk::<E, N> { call, unit, sum, log, buffers: &mut buffers, out: &mut out, normal: PhantomData });
+        }
+        Ok(())
+    })
+}
+
+struct NormaliseChunk<'k, 'a, E: Element, N> {
+    call: Call<'a, E>,
+    unit: usize,
+    sum: ExpSum,
+    log: f64,
+    buffers: &'k mut Buffers<E>,
+    out: &'k mut Chunks<'a, E>,
+    normal: PhantomData<N>,
+}
+
+impl<E: Element, N: Normal> Kernel for NormaliseChunk<'_, '_, E, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let classes = self.call.source.classes();
+        let per_row = classes.div_ceil(CHUNK);
+        let (row, from) = (self.unit / per_row, self.unit % per_row * CHUNK);
+        let write = Write::<I, E, N>::new(isa, &self.call, row, &self.sum, self.log);
+        write.classes(from..classes.min(from + CHUNK), self.unit, self.buffers, self.out);
+    }
+}
