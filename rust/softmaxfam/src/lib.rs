@@ -9,7 +9,7 @@ mod simd;
 pub mod threads;
 
 pub use error::{Error, Result};
-pub use maps::{log_softmax, logsumexp, softmax, weighted_logsumexp};
+pub use maps::{SparseRows, entmax, entmax_sparse, entmax_threshold, log_softmax, logsumexp, softmax, weighted_logsumexp};
 pub use options::{Options, PerRow};
 pub use rows::{Rows, RowsMut};
 pub use simd::{Element, isa};

@@ -248,6 +248,12 @@ impl<'a, T> RowsMut<'a, T> {
         }
     }
 
+    /// One value for each row.
+    pub(crate) fn from_rows(values: &'a mut [T]) -> Self {
+        // SAFETY: the pointer and the length are those of an exclusive slice.
+        unsafe { Self::from_raw(values.as_mut_ptr(), &[(values.len(), 1)], &[(1, 1)]) }
+    }
+
     /// Writes one element.
     #[inline]
     pub(crate) fn set(&mut self, row: usize, class: usize, value: T) {

@@ -14,7 +14,9 @@ fn naive_logsumexp(row: &[f64], temperature: f64) -> f64 {
     if highest.is_infinite() {
         return highest;
     }
-    let sum: f64 = row.iter().map(|x| ((x - highest) / temperature).exp()).sum();
+    let mut terms: Vec<f64> = row.iter().map(|x| ((x - highest) / temperature).exp()).collect();
+    terms.sort_by(f64::total_cmp);
+    let sum: f64 = terms.iter().sum();
     highest / temperature + sum.ln()
 }
 

@@ -75,6 +75,8 @@ pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     fn store_part<I: Isa>(isa: I, v: <<Self::Real as Real>::Lanes<I> as Lanes>::V, target: &mut [Self]);
     /// 8 elements as f64.
     fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V;
+    /// 16 numbers given as f64, rounded to the type that is computed with, then to this one.
+    fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]);
     /// At most 8 elements as f64, padded.
     fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V;
 }
@@ -104,6 +106,16 @@ macro_rules! load_as_f64_or {
     ($isa:ident, $source:ident, $pad:ident, F64) => {
         $isa.f64().load_or($source, $pad)
     };
+}
+
+macro_rules! store_f64s {
+    ($isa:ident, $v:ident, $target:ident, F32) => {
+        $isa.f32().store($isa.narrow($v), $target)
+    };
+    ($isa:ident, $v:ident, $target:ident, F64) => {{
+        $isa.f64().store($v[0], $target);
+        $isa.f64().store($v[1], &mut $target[8..]);
+    }};
 }
 
 macro_rules! wide {
@@ -231,6 +243,10 @@ macro_rules! real {
             fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V {
                 load_as_f64_or!(isa, source, pad, $lanes)
             }
+            #[inline(always)]
+            fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]) {
+                store_f64s!(isa, v, target, $lanes);
+            }
         }
     };
 }
@@ -289,6 +305,10 @@ macro_rules! half_precision {
             #[inline(always)]
             fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V {
                 isa.widen(Self::load_or(isa, source, pad))[0]
+            }
+            #[inline(always)]
+            fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]) {
+                isa.$store(isa.narrow(v), target);
             }
         }
     };

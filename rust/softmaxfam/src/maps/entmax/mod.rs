@@ -1,0 +1,531 @@
+//! entmax of each row: the projections between softmax and argmax, whose results are sparse.
+//!
+//! p_i = [1 + a (x_i / T - normalizer)]_+^(1/a), a = alpha - 1, sums to 1 (Peters, Niculae, Martins 2019; sparsemax, alpha = 2:
+//! Martins, Astudillo 2016). One pass lists the few classes that can be in the support (`filter`), the threshold is
+//! solved for on them (`solve`), and the rest of the row is zeros that nobody computes. Rows whose support is too large
+//! to list, and orders that have no cut, are solved in place: each step reads the row again, in blocks, from cache.
+
+mod curve;
+mod filter;
+mod solve;
+
+use super::softmax::softmax;
+use crate::error::{Error, Result};
+use crate::options::{Options, PerRow};
+use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
+use crate::threads::{Job, for_each_piece};
+use curve::{Curve, Exponential, Line, Parabola, Power};
+use filter::{Filter, Reach, State};
+use solve::{Solution, Sums, climb, descend};
+
+/// Time of one class, ns a byte, and of a row: for cutting work, not a promise.
+const COST: f64 = 0.06;
+const ROW_COST: f64 = 200.0;
+/// Classes that are brought to f64 at a time: 4 KiB.
+const STRIP: usize = 512;
+/// Below this a (1/32) a cut lies so far out that looking for it is in vain.
+const LEAST_CUT: f64 = 1.0 / 32.0;
+
+/// entmax of order `alpha` of each row into `out`, which may be the memory of the scores.
+///
+/// `alpha` is > 0: 1 is softmax, 2 is sparsemax, infinity shares 1 among the maxima, below 1 tails are heavier than softmax's.
+/// A row with NaN or +inf, or with nothing above -inf, gives NaN; a row that is masked as a whole gives zeros.
+///
+/// ```
+/// use softmaxfam::{Options, Rows, RowsMut, entmax};
+/// let scores = [1.0_f64, 0.5, -1.0];
+/// let mut p = [0.0; 3];
+/// entmax(&Rows::new(&scores, 3)?, 2.0.into(), &Options::default(), &mut RowsMut::new(&mut p, 3)?)?;
+/// assert_eq!(p, [0.75, 0.25, 0.0]);
+/// # Ok::<(), softmaxfam::Error>(())
+/// ```
+pub fn entmax<E: Element>(
+    scores: &Rows<'_, E>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    if matches!(alpha, PerRow::Same(1.0)) {
+        return softmax(scores, options, out);
+    }
+    check(scores, alpha, options)?;
+    out.expect("out", scores.rows(), scores.classes())?;
+    let source = Source::new(scores, options.mask);
+    let (to_write, in_line) = (source.written_to(out), out.is_in_line());
+    let level = Level::active();
+    for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
+        let mut solver = Solver::new(source);
+        let mut results = vec![E::ZERO; if in_line { 0 } else { source.classes().min(BLOCK) }];
+        for row in rows {
+            let order = Order::new(alpha.of(row), options.temperature.of(row));
+            let (solver, results) = (&mut solver, &mut results[..]);
+            dispatch(level, DenseRow { solver, to_write, row, order, results, out: &mut out });
+        }
+        Ok(())
+    })
+}
+
+/// The threshold of entmax of each row: into `normalizer` and `log_p_max` numbers, into `support_size` counts.
+///
+/// p_i = [1 + (alpha-1) (x_i / T - normalizer)]_+^(1/(alpha-1)); at alpha = 1 the normalizer is logsumexp. All views of one class.
+/// An undefined row gives NaN and support 0; a row that is masked as a whole -inf, 0, -inf.
+pub fn entmax_threshold<E: Element>(
+    scores: &Rows<'_, E>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    normalizer: &mut RowsMut<'_, E>,
+    support_size: &mut RowsMut<'_, i64>,
+    log_p_max: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    check(scores, alpha, options)?;
+    normalizer.expect("normalizer", scores.rows(), 1)?;
+    support_size.expect("support_size", scores.rows(), 1)?;
+    log_p_max.expect("log_p_max", scores.rows(), 1)?;
+    let source = Source::new(scores, options.mask);
+    let level = Level::active();
+    let outputs = (normalizer.reborrow(), support_size.reborrow(), log_p_max.reborrow());
+    for_each_piece(job(&source, options), outputs, |rows, (mut normalizer, mut support_size, mut log_p_max)| {
+        let mut solver = Solver::new(source);
+        for row in rows {
+            let order = Order::new(alpha.of(row), options.temperature.of(row));
+            let solved = dispatch(level, SolveRow { solver: &mut solver, row, order });
+            let (middle, support, log_p) = match solved {
+                Solved::Undefined => (f64::NAN, 0, f64::NAN),
+                Solved::Absent => (f64::NEG_INFINITY, 0, f64::NEG_INFINITY),
+                Solved::Listed { highest, support, log_p_max } => (order.normalizer(highest, log_p_max), support, log_p_max),
+                Solved::Spread { highest, solution, .. } => {
+                    (order.normalizer(highest, solution.log_p_max), solution.support, solution.log_p_max)
+                }
+            };
+            normalizer.set(row, 0, E::of_f64_once(middle));
+            support_size.set(row, 0, support as i64);
+            log_p_max.set(row, 0, E::of_f64_once(log_p));
+        }
+        Ok(())
+    })
+}
+
+/// Rows of probabilities without their zeros: row r has the classes `indices[indptr[r]..indptr[r + 1]]`, in ascending order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseRows<E> {
+    /// Where each row starts, and the end: one more than rows.
+    pub indptr: Vec<i64>,
+    /// Classes.
+    pub indices: Vec<i64>,
+    /// Their probabilities.
+    pub values: Vec<E>,
+}
+
+/// entmax of each row without its zeros; never makes the dense result. An undefined row holds NaN for each class.
+///
+/// A support larger than `max_support` is refused with [`Error::Support`].
+pub fn entmax_sparse<E: Element>(
+    scores: &Rows<'_, E>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    max_support: Option<usize>,
+) -> Result<SparseRows<E>> {
+    check(scores, alpha, options)?;
+    let source = Source::new(scores, options.mask);
+    let level = Level::active();
+    let mut parts: Vec<Vec<(i64, E)>> = vec![Vec::new(); scores.rows()];
+    let limit = max_support.unwrap_or(usize::MAX);
+    for_each_piece(job(&source, options), RowsMut::from_rows(&mut parts), |rows, mut parts| {
+        let mut solver = Solver::new(source);
+        for row in rows {
+            let order = Order::new(alpha.of(row), options.temperature.of(row));
+            let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit })?;
+            parts.set(row, 0, entries);
+        }
+        Ok(())
+    })?;
+    let total = parts.iter().map(Vec::len).sum();
+    let (mut indices, mut values) = (Vec::with_capacity(total), Vec::with_capacity(total));
+    let mut indptr = Vec::with_capacity(parts.len() + 1);
+    indptr.push(0);
+    for part in parts {
+        indices.extend(part.iter().map(|entry| entry.0));
+        values.extend(part.iter().map(|entry| entry.1));
+        indptr.push(indices.len() as i64);
+    }
+    Ok(SparseRows { indptr, indices, values })
+}
+
+fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<'_>) -> Result<()> {
+    options.check(scores)?;
+    alpha.check("alpha", scores.rows(), |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) })
+}
+
+fn job<'a, E: Element>(source: &Source<'_, E>, options: &Options<'a>) -> Job<'a> {
+    let row_cost = ROW_COST + COST * (source.classes() * size_of::<E>()) as f64;
+    Job { rows: source.rows(), row_cost, together: 1, interrupt: options.interrupt }
+}
+
+/// What a row is solved under.
+#[derive(Clone, Copy)]
+struct Order {
+    a: f64, // alpha - 1; 0 where it is too small to matter
+    temperature: f64,
+}
+
+impl Order {
+    fn new(alpha: f64, temperature: f64) -> Self {
+        let a = alpha - 1.0;
+        // at |z| <= 745 the curve differs from e^z by a z^2 / 2 at most: less than half an eps of f64
+        Self { a: if a.abs() < 1e-22 { 0.0 } else { a }, temperature }
+    }
+
+    fn reach(&self) -> Reach {
+        let has_cut = self.a >= LEAST_CUT;
+        Reach {
+            depth: if has_cut { self.temperature / self.a } else { f64::INFINITY },
+            power: if has_cut { (1.0 / self.a).ceil().max(1.0) as u32 } else { 1 },
+            unlimited: self.a > 1.0,
+        }
+    }
+
+    fn normalizer(&self, highest: f64, log_p_max: f64) -> f64 {
+        let u = -log_p_max;
+        let above = match self.a {
+            0.0 => u,
+            f64::INFINITY => 0.0,
+            a => -(-a * u).exp_m1() / a,
+        };
+        highest / self.temperature + above
+    }
+}
+
+/// What became of a row.
+#[derive(Clone, Copy)]
+enum Solved {
+    /// NaN or +inf, or nothing above -inf.
+    Undefined,
+    /// Masked as a whole.
+    Absent,
+    /// The probabilities of the candidates are listed.
+    Listed { highest: f64, support: usize, log_p_max: f64 },
+    /// The probabilities follow from the scores; the maximum is class `at`.
+    Spread { highest: f64, at: usize, solution: Solution },
+}
+
+/// Solves row after row with the same buffers.
+struct Solver<'a, E: Element> {
+    source: Source<'a, E>,
+    buffer: Box<[E]>,
+    filter: Filter<E>,
+    z: Vec<f64>,
+    p: Vec<f64>, // of the candidates
+    order: Vec<u32>,
+    work: Vec<f64>,
+}
+
+/// Runs `$body` with `$curve` the curve of an order up to 2.
+macro_rules! with_curve {
+    ($order:expr, $curve:ident => $body:expr) => {
+        match $order.a {
+            0.0 => { let $curve = Exponential; $body }
+            0.5 => { let $curve = Parabola; $body }
+            1.0 => { let $curve = Line; $body }
+            a => { let $curve = Power { a }; $body }
+        }
+    };
+}
+
+impl<'a, E: Element> Solver<'a, E> {
+    fn new(source: Source<'a, E>) -> Self {
+        let (z, p, order, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { source, buffer: source.buffer(), filter: Filter::new(), z, p, order, work }
+    }
+
+    #[inline(always)]
+    fn solve<I: Isa>(&mut self, isa: I, row: usize, order: Order) -> Solved {
+        self.filter.start(order.reach());
+        for first in (0..self.source.classes()).step_by(BLOCK) {
+            let block = self.source.block(row, first, &mut self.buffer);
+            self.filter.add(isa, block, first);
+            if self.filter.state() != State::Listed {
+                break;
+            }
+        }
+        match self.filter.state() {
+            State::Undefined => Solved::Undefined,
+            State::TooMany => self.solve_spread(isa, row, order),
+            State::Listed if self.filter.highest == f64::NEG_INFINITY => {
+                if self.source.is_absent(row) { Solved::Absent } else { Solved::Undefined }
+            }
+            State::Listed => self.solve_listed(isa, order),
+        }
+    }
+
+    /// A start below u, from a lower bound of the threshold score.
+    fn start(&self, highest: f64, order: Order) -> f64 {
+        let reached = (highest - self.filter.bound()) / self.filter.depth();
+        if reached < 1.0 { (-reached.ln() / order.a * (1.0 - 1e-9)).max(0.0) } else { 0.0 }
+    }
+
+    #[inline(always)]
+    fn solve_listed<I: Isa>(&mut self, isa: I, order: Order) -> Solved {
+        let highest = self.filter.highest;
+        let count = self.filter.values().len();
+        let at = self.filter.values().iter().position(|x| (*x).into() == highest).expect("the maximum is a candidate");
+        self.z.resize(count, 0.0);
+        self.p.resize(count, 0.0);
+        differences(isa, self.filter.values(), highest, order.temperature, &mut self.z);
+        if order.a > 1.0 {
+            return self.solve_steep(isa, order);
+        }
+        self.z[at] = f64::NEG_INFINITY;
+        let start = self.start(highest, order);
+        let (z, p) = (&self.z[..], &mut self.p[..]);
+        let solution = with_curve!(order, curve => {
+            let solution = climb(order.a, start, |coefficient| {
+                let mut found = Sums::default();
+                found.add(isa, curve, z, coefficient);
+                found
+            });
+            probabilities(isa, curve, &solution, z, p);
+            solution
+        });
+        p[at] = 1.0 / solution.total;
+        Solved::Listed { highest, support: solution.support, log_p_max: solution.log_p_max }
+    }
+
+    /// Orders above 2, on candidates sorted by score.
+    #[inline(always)]
+    fn solve_steep<I: Isa>(&mut self, isa: I, order: Order) -> Solved {
+        let highest = self.filter.highest;
+        let (support, log_p_max) = if order.a == f64::INFINITY {
+            let ties = self.z.iter().filter(|z| **z == 0.0).count();
+            self.p.iter_mut().zip(&self.z).for_each(|(p, z)| *p = if *z == 0.0 { 1.0 / ties as f64 } else { 0.0 });
+            (ties, -(ties as f64).ln())
+        } else {
+            let z = &self.z;
+            self.order.clear();
+            self.order.extend(0..z.len() as u32);
+            self.order.sort_unstable_by(|&i, &j| z[j as usize].total_cmp(&z[i as usize]).then(i.cmp(&j)));
+            let mut x: Vec<f64> = self.order.iter().map(|&i| order.a * z[i as usize]).collect();
+            let solved = descend(isa, order.a, &mut x, &mut self.work);
+            self.order.iter().zip(&x).for_each(|(&i, p)| self.p[i as usize] = *p);
+            solved
+        };
+        Solved::Listed { highest, support, log_p_max }
+    }
+
+    /// A large support: the steps of the solution read the row itself.
+    #[inline(always)]
+    fn solve_spread<I: Isa>(&mut self, isa: I, row: usize, order: Order) -> Solved {
+        let Some((highest, at)) = self.survey(isa, row) else { return Solved::Undefined };
+        let start = if order.a >= LEAST_CUT { self.start(highest, order) } else { 0.0 };
+        let Self { source, buffer, .. } = self;
+        let mut strip = [0.0; STRIP];
+        let solution = with_curve!(order, curve => climb(order.a, start, |coefficient| {
+            let mut found = Sums::default();
+            for first in (0..source.classes()).step_by(BLOCK) {
+                let block = source.block(row, first, buffer);
+                for (scores, first) in block.chunks(STRIP).zip((first..).step_by(STRIP)) {
+                    let z = &mut strip[..scores.len()];
+                    differences(isa, scores, highest, order.temperature, z);
+                    if (first..first + z.len()).contains(&at) {
+                        z[at - first] = f64::NEG_INFINITY;
+                    }
+                    found.add(isa, curve, z, coefficient);
+                }
+            }
+            found
+        }));
+        Solved::Spread { highest, at, solution }
+    }
+
+    /// The maximum of a row and its first class; None with NaN or +inf, or with nothing above -inf.
+    #[inline(always)]
+    fn survey<I: Isa>(&mut self, isa: I, row: usize) -> Option<(f64, usize)> {
+        let (mut highest, mut from) = (f64::NEG_INFINITY, 0);
+        for first in (0..self.source.classes()).step_by(BLOCK) {
+            let block = self.source.block(row, first, &mut self.buffer);
+            if has_nan(isa, block) {
+                return None;
+            }
+            let top = super::expsum::highest(isa, block);
+            if top > highest {
+                (highest, from) = (top, first);
+            }
+        }
+        let block = self.source.block(row, from, &mut self.buffer);
+        let at = from + block.iter().position(|x| x.to_f64() == highest)?;
+        highest.is_finite().then_some((highest, at))
+    }
+}
+
+#[inline(always)]
+fn has_nan<I: Isa, E: Element>(isa: I, scores: &[E]) -> bool {
+    let lanes = E::Real::lanes(isa);
+    let mut found = 0;
+    for vector in scores.chunks(LanesOf::<I, E>::N) {
+        found |= lanes.bits(lanes.is_nan(E::load_or(isa, vector, E::ZERO)));
+    }
+    found != 0
+}
+
+/// z = (x - highest) / T in f64.
+#[inline(always)]
+fn differences<I: Isa, E: Element>(isa: I, scores: &[E], highest: f64, temperature: f64, z: &mut [f64]) {
+    let lanes = isa.f64();
+    let (highest, divisor) = (lanes.splat(highest), lanes.splat(temperature));
+    let of = |x| {
+        let difference = lanes.sub(x, highest);
+        if temperature == 1.0 { difference } else { lanes.div(difference, divisor) }
+    };
+    let (mut vectors, mut places) = (scores.chunks_exact(8), z.chunks_exact_mut(8));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        lanes.store(of(E::load_f64(isa, vector)), place);
+    }
+    if !vectors.remainder().is_empty() {
+        lanes.store_part(of(E::load_f64_or(isa, vectors.remainder(), E::NEG_INFINITY)), places.into_remainder());
+    }
+}
+
+/// p = r / total of each z.
+#[inline(always)]
+fn probabilities<I: Isa, C: Curve>(isa: I, curve: C, solution: &Solution, z: &[f64], p: &mut [f64]) {
+    let lanes = isa.f64();
+    let (coefficient, total) = (lanes.splat(solution.coefficient), lanes.splat(solution.total));
+    let of = |z| lanes.div(curve.at(lanes, lanes.mul(z, coefficient)).0, total);
+    let (mut vectors, mut places) = (z.chunks_exact(8), p.chunks_exact_mut(8));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        lanes.store(of(lanes.load(vector)), place);
+    }
+    if !vectors.remainder().is_empty() {
+        lanes.store_part(of(lanes.load_or(vectors.remainder(), f64::NEG_INFINITY)), places.into_remainder());
+    }
+}
+
+/// Numbers in f64, rounded to elements.
+#[inline(always)]
+fn rounded<I: Isa, E: Element>(isa: I, values: &[f64], target: &mut [E]) {
+    let lanes = isa.f64();
+    let (mut vectors, mut places) = (values.chunks_exact(16), target.chunks_exact_mut(16));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        E::store_f64(isa, [lanes.load(vector), lanes.load(&vector[8..])], place);
+    }
+    places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = E::of_f64_once(*value));
+}
+
+struct SolveRow<'k, 'a, E: Element> {
+    solver: &'k mut Solver<'a, E>,
+    row: usize,
+    order: Order,
+}
+
+impl<E: Element> Kernel for SolveRow<'_, '_, E> {
+    type Output = Solved;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Solved {
+        self.solver.solve(isa, self.row, self.order)
+    }
+}
+
+struct DenseRow<'k, 'a, E: Element> {
+    solver: &'k mut Solver<'a, E>,
+    to_write: Source<'a, E>,
+    row: usize,
+    order: Order,
+    results: &'k mut [E],
+    out: &'k mut RowsMut<'a, E>,
+}
+
+impl<E: Element> Kernel for DenseRow<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { solver, to_write, row, order, results, out } = self;
+        match solver.solve(isa, row, order) {
+            Solved::Undefined => out.fill(row, E::NAN),
+            Solved::Absent => out.fill(row, E::ZERO),
+            Solved::Listed { .. } => {
+                out.fill(row, E::ZERO);
+                for (&class, &p) in solver.filter.indices().iter().zip(&solver.p) {
+                    out.set(row, class as usize, E::of_f64_once(p));
+                }
+            }
+            Solved::Spread { highest, solution, .. } => {
+                let buffer = &mut vec![E::ZERO; if to_write.is_in_place() { 0 } else { to_write.classes().min(BLOCK) }];
+                for first in (0..to_write.classes()).step_by(BLOCK) {
+                    let scores = to_write.block(row, first, buffer);
+                    let end = first + scores.len();
+                    let target = out.place(row, first, end, results);
+                    spread_probabilities(isa, scores, highest, order, &solution, target);
+                    out.settle(row, first, end, results);
+                }
+            }
+        }
+    }
+}
+
+/// The probabilities of scores, given the solution of their row.
+#[inline(always)]
+fn spread_probabilities<I: Isa, E: Element>(
+    isa: I,
+    scores: &[E],
+    highest: f64,
+    order: Order,
+    solution: &Solution,
+    target: &mut [E],
+) {
+    let (mut z, mut p) = ([0.0; STRIP], [0.0; STRIP]);
+    for (scores, target) in scores.chunks(STRIP).zip(target.chunks_mut(STRIP)) {
+        let (z, p) = (&mut z[..scores.len()], &mut p[..scores.len()]);
+        differences(isa, scores, highest, order.temperature, z);
+        with_curve!(order, curve => probabilities(isa, curve, solution, z, p));
+        rounded(isa, p, target);
+    }
+}
+
+struct SparseRow<'k, 'a, E: Element> {
+    solver: &'k mut Solver<'a, E>,
+    row: usize,
+    order: Order,
+    limit: usize,
+}
+
+impl<E: Element> Kernel for SparseRow<'_, '_, E> {
+    type Output = Result<Vec<(i64, E)>>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let Self { solver, row, order, limit } = self;
+        let classes = solver.source.classes();
+        let solved = solver.solve(isa, row, order);
+        let support = match solved {
+            Solved::Undefined => classes,
+            Solved::Absent => 0,
+            Solved::Listed { support, .. } => support,
+            Solved::Spread { solution, .. } => solution.support,
+        };
+        if support > limit {
+            return Err(Error::Support { row, support, limit });
+        }
+        let mut entries = Vec::with_capacity(support);
+        match solved {
+            Solved::Undefined => entries.extend((0..classes as i64).map(|class| (class, E::NAN))),
+            Solved::Absent => {}
+            Solved::Listed { .. } => {
+                let listed = solver.filter.indices().iter().zip(&solver.p).filter(|(_, p)| **p > 0.0);
+                entries.extend(listed.map(|(&class, &p)| (class.into(), E::of_f64_once(p))));
+            }
+            Solved::Spread { highest, solution, .. } => {
+                let mut target = vec![E::ZERO; classes.min(BLOCK)];
+                for first in (0..classes).step_by(BLOCK) {
+                    let scores = solver.source.block(row, first, &mut solver.buffer);
+                    let target = &mut target[..scores.len()];
+                    spread_probabilities(isa, scores, highest, order, &solution, target);
+                    let present = target.iter().enumerate().filter(|(_, p)| p.to_f64() > 0.0);
+                    entries.extend(present.map(|(class, p)| ((first + class) as i64, *p)));
+                }
+            }
+        }
+        Ok(entries)
+    }
+}
