@@ -9,6 +9,8 @@
 use crate::error::{Error, Result};
 use crate::simd::Element;
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The most classes that a kernel handles at a time: 16 KiB of f32, which leaves room in a 32 KiB L1 cache.
 pub const BLOCK: usize = 4096;
@@ -77,7 +79,8 @@ impl Axes {
 
     /// Whether distinct positions are certain to have distinct offsets: each stride passes the span of the smaller ones.
     fn is_injective_with(&self, other: &Self) -> bool {
-        let mut axes: Vec<_> = self.outer.iter().chain([&self.inner]).chain(&other.outer).chain([&other.inner]).collect();
+        let mut axes: Vec<_> =
+            self.outer.iter().chain([&self.inner]).chain(&other.outer).chain([&other.inner]).collect();
         axes.sort_by_key(|axis| axis.1.unsigned_abs());
         let mut span = 0;
         axes.iter().filter(|axis| axis.0 > 1).all(|&&(length, stride)| {
@@ -96,6 +99,7 @@ macro_rules! view {
             start: $pointer,
             batch: Axes,
             classes: Axes,
+            window: Range<usize>, // the rows that this view may touch
             lifetime: PhantomData<$slice>,
         }
 
@@ -119,7 +123,8 @@ macro_rules! view {
             ///   scores with the same start and the same axes in the same call: maps work in place.
             /// - If mutable, distinct positions have distinct addresses.
             pub unsafe fn from_raw(start: $pointer, batch: &[(usize, isize)], classes: &[(usize, isize)]) -> Self {
-                Self { start, batch: Axes::new(batch), classes: Axes::new(classes), lifetime: PhantomData }
+                let (batch, classes) = (Axes::new(batch), Axes::new(classes));
+                Self { start, window: 0..batch.count, batch, classes, lifetime: PhantomData }
             }
 
             fn fits(&self, start: usize, length: usize) -> bool {
@@ -136,9 +141,9 @@ macro_rules! view {
             }
 
             #[inline]
-            fn at(&self, row: usize, class: usize) -> $pointer {
-                debug_assert!(row < self.rows() && class < self.classes());
-                self.start.wrapping_offset(self.batch.offset(row) + self.classes.offset(class))
+            fn row_start(&self, row: usize) -> $pointer {
+                assert!(self.window.contains(&row), "row {row} is not in {:?}", self.window);
+                self.start.wrapping_offset(self.batch.offset(row))
             }
         }
 
@@ -173,14 +178,37 @@ impl<'a, T> Rows<'a, T> {
         if view.fits(start, data.len()) { Ok(view) } else { Err(Error::Bounds { length: data.len() }) }
     }
 
+    /// One element.
     #[inline]
     pub(crate) fn get(&self, row: usize, class: usize) -> T
     where
         T: Copy,
     {
-        assert!(row < self.rows() && class < self.classes());
+        assert!(class < self.classes());
         // SAFETY: the position lies in the view, whose maker promised that its positions are readable.
-        unsafe { *self.at(row, class) }
+        unsafe { *self.row_start(row).wrapping_offset(self.classes.offset(class)) }
+    }
+
+    /// Copies the classes from `from` on into `buffer`, as many as it holds.
+    fn copy_into(&self, row: usize, from: usize, buffer: &mut [T])
+    where
+        T: Copy,
+    {
+        assert!(from + buffer.len() <= self.classes());
+        let start = self.row_start(row);
+        for (place, class) in buffer.iter_mut().zip(from..) {
+            // SAFETY: the position lies in the view, whose maker promised that its positions are readable.
+            *place = unsafe { *start.wrapping_offset(self.classes.offset(class)) };
+        }
+    }
+
+    /// The classes from `from` to `to` in place, where they are contiguous.
+    #[inline]
+    fn slice(&self, row: usize, from: usize, to: usize) -> Option<&'a [T]> {
+        assert!(from <= to && to <= self.classes());
+        let start = self.row_start(row).wrapping_add(from);
+        // SAFETY: in one line the positions from `from` to `to` follow each other, and all are readable for 'a.
+        self.classes.is_one_line().then(|| unsafe { std::slice::from_raw_parts(start, to - from) })
     }
 }
 
@@ -206,15 +234,196 @@ impl<'a, T> RowsMut<'a, T> {
         if sound { Ok(view) } else { Err(Error::Bounds { length }) }
     }
 
-    /// Writes one position.
+    /// The part of this view with these rows, which keep their numbers.
     ///
     /// # Safety
-    /// No other thread reads or writes this row meanwhile.
+    /// No two parts of a view that are in use at the same time share a row.
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        assert!(self.window.start <= rows.start && rows.end <= self.window.end);
+        Self {
+            start: self.start,
+            batch: self.batch.clone(),
+            classes: self.classes.clone(),
+            window: rows,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// Writes one element.
     #[inline]
-    pub(crate) unsafe fn set(&self, row: usize, class: usize, value: T) {
-        assert!(row < self.rows() && class < self.classes());
-        // SAFETY: the position lies in the view, whose maker promised that it is writable; the caller keeps others away.
-        unsafe { *self.at(row, class) = value };
+    pub(crate) fn set(&mut self, row: usize, class: usize, value: T) {
+        assert!(class < self.classes());
+        let place = self.row_start(row).wrapping_offset(self.classes.offset(class));
+        // SAFETY: the position lies in the view and in a row that is this part's alone, so it is ours to write.
+        unsafe { *place = value };
+    }
+
+    /// Lets `write` fill the classes from `from` to `to`: in place where they are contiguous, else through `buffer`.
+    #[inline]
+    pub(crate) fn write(&mut self, row: usize, from: usize, to: usize, buffer: &mut [T], write: impl FnOnce(&mut [T]))
+    where
+        T: Copy,
+    {
+        assert!(from <= to && to <= self.classes());
+        let start = self.row_start(row);
+        if self.classes.is_one_line() {
+            // SAFETY: in one line these positions follow each other; the row is this part's alone for the time of `&mut self`.
+            return write(unsafe { std::slice::from_raw_parts_mut(start.wrapping_add(from), to - from) });
+        }
+        let buffer = &mut buffer[..to - from];
+        write(buffer);
+        for (value, class) in buffer.iter().zip(from..) {
+            // SAFETY: the position lies in the view and in a row that is this part's alone.
+            unsafe { *start.wrapping_offset(self.classes.offset(class)) = *value };
+        }
+    }
+
+    /// Fills a row with one value.
+    pub(crate) fn fill(&mut self, row: usize, value: T)
+    where
+        T: Copy,
+    {
+        if self.classes.is_one_line() {
+            self.write(row, 0, self.classes(), &mut [], |target| target.fill(value));
+        } else {
+            (0..self.classes()).for_each(|class| self.set(row, class, value));
+        }
+    }
+}
+
+/// The scores of a call: rows to read in blocks, the absent classes as minus infinity.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a, E> {
+    scores: &'a Rows<'a, E>,
+    mask: Option<&'a Rows<'a, u8>>,
+    overwritten: bool,
+}
+
+impl<'a, E: Element> Source<'a, E> {
+    pub(crate) fn new(scores: &'a Rows<'a, E>, mask: Option<&'a Rows<'a, u8>>) -> Self {
+        Self { scores, mask, overwritten: false }
+    }
+
+    /// For a map whose results go to `out`, maybe the memory of the scores themselves.
+    pub(crate) fn written_to(self, out: &RowsMut<'_, E>) -> Self {
+        Self { overwritten: std::ptr::eq(self.scores.start, out.start), ..self }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.scores.rows()
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.scores.classes()
+    }
+
+    /// The classes of `row` from `from` on: at most [`BLOCK`] (the length of `buffer`) of them, and none past the row's end.
+    #[inline]
+    pub(crate) fn block<'b>(&self, row: usize, from: usize, buffer: &'b mut [E]) -> &'b [E]
+    where
+        'a: 'b,
+    {
+        let to = self.classes().min(from + buffer.len());
+        if self.mask.is_none() && !self.overwritten {
+            if let Some(slice) = self.scores.slice(row, from, to) {
+                return slice;
+            }
+        }
+        let buffer = &mut buffer[..to - from];
+        match self.scores.slice(row, from, to) {
+            Some(slice) => buffer.copy_from_slice(slice),
+            None => self.scores.copy_into(row, from, buffer),
+        }
+        if let Some(mask) = self.mask {
+            for (place, class) in buffer.iter_mut().zip(from..) {
+                if mask.get(row, class) == 0 {
+                    *place = E::NEG_INFINITY;
+                }
+            }
+        }
+        buffer
+    }
+
+    /// Whether blocks are the caller's own memory, so that reading a row again costs nothing more than the reading.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.mask.is_none() && !self.overwritten && self.scores.classes.is_one_line()
+    }
+
+    /// Whether a mask leaves no class of this row: what maps then give differs from a row of minus infinities.
+    pub(crate) fn is_absent(&self, row: usize) -> bool {
+        self.mask.is_some_and(|mask| (0..self.classes()).all(|class| mask.get(row, class) == 0))
+    }
+
+    /// The number of classes present in a row.
+    pub(crate) fn present(&self, row: usize) -> usize {
+        let count = |mask: &Rows<'_, u8>| (0..self.classes()).filter(|&class| mask.get(row, class) != 0).count();
+        self.mask.map_or(self.classes(), count)
+    }
+}
+
+/// Outputs of a call that are cut by rows: views, and tuples of views.
+pub(crate) trait Outputs: Send + Sync + Sized {
+    /// # Safety
+    /// No two parts that are in use at the same time share a row.
+    unsafe fn part(&self, rows: Range<usize>) -> Self;
+}
+
+impl<T: Send + Sync> Outputs for RowsMut<'_, T> {
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        // SAFETY: the caller's promise is the same.
+        unsafe { RowsMut::part(self, rows) }
+    }
+}
+
+impl<A: Outputs, B: Outputs> Outputs for (A, B) {
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        // SAFETY: the caller's promise is the same.
+        unsafe { (self.0.part(rows.clone()), self.1.part(rows)) }
+    }
+}
+
+impl<A: Outputs, B: Outputs, C: Outputs> Outputs for (A, B, C) {
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        // SAFETY: the caller's promise is the same.
+        unsafe { (self.0.part(rows.clone()), self.1.part(rows.clone()), self.2.part(rows)) }
+    }
+}
+
+impl<A: Outputs> Outputs for Option<A> {
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        // SAFETY: the caller's promise is the same.
+        self.as_ref().map(|outputs| unsafe { outputs.part(rows) })
+    }
+}
+
+impl Outputs for () {
+    unsafe fn part(&self, _rows: Range<usize>) -> Self {}
+}
+
+/// Rows dealt out in pieces, each to one taker.
+pub(crate) struct Pieces<O> {
+    outputs: O,
+    rows: usize,
+    length: usize,
+    next: AtomicUsize,
+}
+
+impl<O: Outputs> Pieces<O> {
+    /// Deals `rows` rows in pieces of `length`; `outputs` is given up, so that nobody else can cut it.
+    pub(crate) fn new(outputs: O, rows: usize, length: usize) -> Self {
+        Self { outputs, rows, length: length.max(1), next: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.rows.div_ceil(self.length)
+    }
+
+    /// The next piece: its rows, and the part of the outputs with these rows.
+    pub(crate) fn take(&self) -> Option<(Range<usize>, O)> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed).checked_mul(self.length)?;
+        let rows = start..self.rows.min(start.saturating_add(self.length));
+        // SAFETY: each value of the counter is seen once, so no two pieces share a row.
+        (start < self.rows).then(|| (rows.clone(), unsafe { self.outputs.part(rows) }))
     }
 }
 

@@ -1,0 +1,450 @@
+//! AVX2 with FMA: two registers hold the 16 f32 or 8 f64 lanes.
+#![allow(unsafe_code, reason = "one of the files named for it: intrinsics")]
+
+use super::{Isa, Kernel, Lanes, Real};
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+/// A CPU with AVX2, FMA and F16C. `detect` is the only constructor and tests all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        found.then_some(Self(()))
+    }
+
+    #[inline]
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn enabled<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+            kernel.run(isa)
+        }
+        // SAFETY: `self` proves that `detect` found every feature that `enabled` enables.
+        unsafe { enabled(self, kernel) }
+    }
+}
+
+/// The value of an expression of intrinsics.
+macro_rules! intrinsics {
+    ($value:expr) => {{
+        // SAFETY: an `Avx2` exists, so `detect` found the features of every intrinsic in this file; each pointer is
+        // that of a slice or array whose length was checked just before.
+        unsafe { $value }
+    }};
+}
+
+/// 16 lanes of f32 in two registers.
+#[derive(Clone, Copy, Debug)]
+pub struct F32x16(());
+
+/// Row m moves the 32-bit lanes that the bits of m name to the front.
+static TO_FRONT: [[i32; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                table[mask][count] = lane as i32;
+                count += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+impl Lanes for F32x16 {
+    const N: usize = 16;
+    type Scalar = f32;
+    type V = [__m256; 2];
+    type Mask = [__m256; 2];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        intrinsics!([_mm256_set1_ps(value); 2])
+    }
+    #[inline(always)]
+    fn load(self, source: &[f32]) -> Self::V {
+        let source = &source[..16];
+        intrinsics!([_mm256_loadu_ps(source.as_ptr()), _mm256_loadu_ps(source[8..].as_ptr())])
+    }
+    #[inline(always)]
+    fn load_or(self, source: &[f32], pad: f32) -> Self::V {
+        let mut padded = [pad; 16];
+        padded[..source.len()].copy_from_slice(source);
+        self.load(&padded)
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, target: &mut [f32]) {
+        let target = &mut target[..16];
+        intrinsics!({
+            _mm256_storeu_ps(target.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(target[8..].as_mut_ptr(), v[1]);
+        })
+    }
+    #[inline(always)]
+    fn store_part(self, v: Self::V, target: &mut [f32]) {
+        let mut whole = [0.0; 16];
+        self.store(v, &mut whole);
+        target.copy_from_slice(&whole[..target.len()]);
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsics!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsics!([_mm256_fnmadd_ps(a[0], b[0], c[0]), _mm256_fnmadd_ps(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        intrinsics!([_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])])
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn gt(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_ps::<_CMP_GT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_GT_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_ps::<_CMP_GE_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_GE_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn is_nan(self, a: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_ps::<_CMP_UNORD_Q>(a[0], a[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(a[1], a[1])])
+    }
+    #[inline(always)]
+    fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_blendv_ps(b[0], a[0], mask[0]), _mm256_blendv_ps(b[1], a[1], mask[1])])
+    }
+    #[inline(always)]
+    fn bits(self, mask: Self::Mask) -> u32 {
+        intrinsics!(_mm256_movemask_ps(mask[0]) as u32 | (_mm256_movemask_ps(mask[1]) as u32) << 8)
+    }
+    #[inline(always)]
+    fn compress(self, mask: Self::Mask, v: Self::V, target: &mut [f32]) -> usize {
+        // each half alone, the second written behind the lanes that the first keeps
+        let mut count = 0;
+        for part in 0..2 {
+            let bits = intrinsics!(_mm256_movemask_ps(mask[part])) as usize;
+            let (order, place) = (&TO_FRONT[bits], &mut target[count..count + 8]);
+            intrinsics!({
+                let order = _mm256_loadu_si256(order.as_ptr().cast());
+                _mm256_storeu_ps(place.as_mut_ptr(), _mm256_permutevar8x32_ps(v[part], order));
+            });
+            count += bits.count_ones() as usize;
+        }
+        count
+    }
+    #[inline(always)]
+    fn to_exponent(self, v: Self::V) -> Self::V {
+        v.map(|v| intrinsics!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v)))))
+    }
+    #[inline(always)]
+    fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
+        let split = v.map(|v| {
+            intrinsics!({
+                let moved = _mm256_add_epi32(
+                    _mm256_castps_si256(v),
+                    _mm256_set1_epi32((f32::ONE_BITS - f32::SQRT_HALF_BITS) as i32),
+                );
+                let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(moved), _mm256_set1_epi32(127));
+                let low = _mm256_and_si256(moved, _mm256_set1_epi32(0x007f_ffff));
+                let mantissa = _mm256_add_epi32(low, _mm256_set1_epi32(f32::SQRT_HALF_BITS as i32));
+                (_mm256_cvtepi32_ps(exponent), _mm256_castsi256_ps(mantissa))
+            })
+        });
+        ([split[0].0, split[1].0], [split[0].1, split[1].1])
+    }
+    #[inline(always)]
+    fn reduce_add(self, v: Self::V) -> f32 {
+        intrinsics!({
+            let v = _mm256_add_ps(v[0], v[1]);
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_max(self, v: Self::V) -> f32 {
+        intrinsics!({
+            let v = _mm256_max_ps(v[0], v[1]);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_min(self, v: Self::V) -> f32 {
+        intrinsics!({
+            let v = _mm256_min_ps(v[0], v[1]);
+            let v = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_min_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_min_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+}
+
+/// 8 lanes of f64 in two registers.
+#[derive(Clone, Copy, Debug)]
+pub struct F64x8(());
+
+impl Lanes for F64x8 {
+    const N: usize = 8;
+    type Scalar = f64;
+    type V = [__m256d; 2];
+    type Mask = [__m256d; 2];
+
+    #[inline(always)]
+    fn splat(self, value: f64) -> Self::V {
+        intrinsics!([_mm256_set1_pd(value); 2])
+    }
+    #[inline(always)]
+    fn load(self, source: &[f64]) -> Self::V {
+        let source = &source[..8];
+        intrinsics!([_mm256_loadu_pd(source.as_ptr()), _mm256_loadu_pd(source[4..].as_ptr())])
+    }
+    #[inline(always)]
+    fn load_or(self, source: &[f64], pad: f64) -> Self::V {
+        let mut padded = [pad; 8];
+        padded[..source.len()].copy_from_slice(source);
+        self.load(&padded)
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, target: &mut [f64]) {
+        let target = &mut target[..8];
+        intrinsics!({
+            _mm256_storeu_pd(target.as_mut_ptr(), v[0]);
+            _mm256_storeu_pd(target[4..].as_mut_ptr(), v[1]);
+        })
+    }
+    #[inline(always)]
+    fn store_part(self, v: Self::V, target: &mut [f64]) {
+        let mut whole = [0.0; 8];
+        self.store(v, &mut whole);
+        target.copy_from_slice(&whole[..target.len()]);
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_add_pd(a[0], b[0]), _mm256_add_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_sub_pd(a[0], b[0]), _mm256_sub_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_mul_pd(a[0], b[0]), _mm256_mul_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_div_pd(a[0], b[0]), _mm256_div_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsics!([_mm256_fmadd_pd(a[0], b[0], c[0]), _mm256_fmadd_pd(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsics!([_mm256_fnmadd_pd(a[0], b[0], c[0]), _mm256_fnmadd_pd(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        intrinsics!([_mm256_sqrt_pd(a[0]), _mm256_sqrt_pd(a[1])])
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_max_pd(a[0], b[0]), _mm256_max_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_min_pd(a[0], b[0]), _mm256_min_pd(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn gt(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_pd::<_CMP_GT_OQ>(a[0], b[0]), _mm256_cmp_pd::<_CMP_GT_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_pd::<_CMP_GE_OQ>(a[0], b[0]), _mm256_cmp_pd::<_CMP_GE_OQ>(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn is_nan(self, a: Self::V) -> Self::Mask {
+        intrinsics!([_mm256_cmp_pd::<_CMP_UNORD_Q>(a[0], a[0]), _mm256_cmp_pd::<_CMP_UNORD_Q>(a[1], a[1])])
+    }
+    #[inline(always)]
+    fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V {
+        intrinsics!([_mm256_blendv_pd(b[0], a[0], mask[0]), _mm256_blendv_pd(b[1], a[1], mask[1])])
+    }
+    #[inline(always)]
+    fn bits(self, mask: Self::Mask) -> u32 {
+        intrinsics!(_mm256_movemask_pd(mask[0]) as u32 | (_mm256_movemask_pd(mask[1]) as u32) << 4)
+    }
+    #[inline(always)]
+    fn compress(self, mask: Self::Mask, v: Self::V, target: &mut [f64]) -> usize {
+        let mut count = 0;
+        for part in 0..2 {
+            let bits = intrinsics!(_mm256_movemask_pd(mask[part])) as usize;
+            // bit i of four spread to bits 2i and 2i + 1: a 64-bit lane is two 32-bit lanes
+            let spread = (bits & 1) * 3 | (bits >> 1 & 1) * 12 | (bits >> 2 & 1) * 48 | (bits >> 3 & 1) * 192;
+            let (order, place) = (&TO_FRONT[spread], &mut target[count..count + 4]);
+            intrinsics!({
+                let order = _mm256_loadu_si256(order.as_ptr().cast());
+                let moved = _mm256_permutevar8x32_ps(_mm256_castpd_ps(v[part]), order);
+                _mm256_storeu_pd(place.as_mut_ptr(), _mm256_castps_pd(moved));
+            });
+            count += bits.count_ones() as usize;
+        }
+        count
+    }
+    #[inline(always)]
+    fn to_exponent(self, v: Self::V) -> Self::V {
+        v.map(|v| intrinsics!(_mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(v)))))
+    }
+    #[inline(always)]
+    fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
+        let split = v.map(|v| {
+            intrinsics!({
+                let moved = _mm256_add_epi64(
+                    _mm256_castpd_si256(v),
+                    _mm256_set1_epi64x((f64::ONE_BITS - f64::SQRT_HALF_BITS) as i64),
+                );
+                // no conversion from 64-bit integers here: put the exponent into the low bits of 2^52 and subtract that
+                let two_52 = _mm256_set1_pd(4_503_599_627_370_496.0);
+                let field = _mm256_or_si256(_mm256_srli_epi64::<52>(moved), _mm256_castpd_si256(two_52));
+                let exponent =
+                    _mm256_sub_pd(_mm256_castsi256_pd(field), _mm256_set1_pd(4_503_599_627_370_496.0 + 1023.0));
+                let low = _mm256_and_si256(moved, _mm256_set1_epi64x(0x000f_ffff_ffff_ffff));
+                let mantissa = _mm256_add_epi64(low, _mm256_set1_epi64x(f64::SQRT_HALF_BITS as i64));
+                (exponent, _mm256_castsi256_pd(mantissa))
+            })
+        });
+        ([split[0].0, split[1].0], [split[0].1, split[1].1])
+    }
+    #[inline(always)]
+    fn reduce_add(self, v: Self::V) -> f64 {
+        intrinsics!({
+            let v = _mm256_add_pd(v[0], v[1]);
+            let v = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
+            _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_max(self, v: Self::V) -> f64 {
+        intrinsics!({
+            let v = _mm256_max_pd(v[0], v[1]);
+            let v = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
+            _mm_cvtsd_f64(_mm_max_sd(v, _mm_unpackhi_pd(v, v)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_min(self, v: Self::V) -> f64 {
+        intrinsics!({
+            let v = _mm256_min_pd(v[0], v[1]);
+            let v = _mm_min_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
+            _mm_cvtsd_f64(_mm_min_sd(v, _mm_unpackhi_pd(v, v)))
+        })
+    }
+}
+
+impl Isa for Avx2 {
+    type F32 = F32x16;
+    type F64 = F64x8;
+
+    #[inline(always)]
+    fn f32(self) -> F32x16 {
+        F32x16(())
+    }
+    #[inline(always)]
+    fn f64(self) -> F64x8 {
+        F64x8(())
+    }
+    #[inline(always)]
+    fn widen(self, v: [__m256; 2]) -> [[__m256d; 2]; 2] {
+        v.map(|v| {
+            intrinsics!([_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v))])
+        })
+    }
+    #[inline(always)]
+    fn narrow(self, v: [[__m256d; 2]; 2]) -> [__m256; 2] {
+        v.map(|v| intrinsics!(_mm256_set_m128(_mm256_cvtpd_ps(v[1]), _mm256_cvtpd_ps(v[0]))))
+    }
+    #[inline(always)]
+    fn load_f32_as_f64(self, source: &[f32]) -> [__m256d; 2] {
+        let source = &source[..8];
+        intrinsics!([
+            _mm256_cvtps_pd(_mm_loadu_ps(source.as_ptr())),
+            _mm256_cvtps_pd(_mm_loadu_ps(source[4..].as_ptr()))
+        ])
+    }
+    #[inline(always)]
+    fn load_f16(self, source: &[f16]) -> [__m256; 2] {
+        let source = &source[..16];
+        intrinsics!([
+            _mm256_cvtph_ps(_mm_loadu_si128(source.as_ptr().cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(source[8..].as_ptr().cast()))
+        ])
+    }
+    #[inline(always)]
+    fn store_f16(self, v: [__m256; 2], target: &mut [f16]) {
+        let target = &mut target[..16];
+        intrinsics!({
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            _mm_storeu_si128(target.as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(v[0]));
+            _mm_storeu_si128(target[8..].as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(v[1]));
+        })
+    }
+    #[inline(always)]
+    fn load_bf16(self, source: &[bf16]) -> [__m256; 2] {
+        [&source[..8], &source[8..16]].map(|source| {
+            intrinsics!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
+                source.as_ptr().cast()
+            )))))
+        })
+    }
+    #[inline(always)]
+    fn store_bf16(self, v: [__m256; 2], target: &mut [bf16]) {
+        let target = &mut target[..16];
+        for part in 0..2 {
+            let (v, target) = (v[part], &mut target[8 * part..8 * part + 8]);
+            intrinsics!({
+                let bits = _mm256_castps_si256(v);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+                let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+                let packed = _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256::<1>(upper));
+                _mm_storeu_si128(target.as_mut_ptr().cast(), packed);
+            });
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Lanes as plain arrays, for the compiler to vectorise: every CPU, and the definition of what the others compute.
+
+use super::{Isa, Lanes, Real};
+use half::{bf16, f16};
+
+/// Plain Rust: any CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Generic;
+
+#[inline(always)]
+fn each<T: Copy, U: Copy, const N: usize>(f: impl Fn(usize) -> U, _like: &[T; N]) -> [U; N] {
+    std::array::from_fn(f)
+}
+
+macro_rules! lanes {
+    ($name:ident, $scalar:ty, $n:literal) => {
+        #[doc = concat!(stringify!($n), " lanes of ", stringify!($scalar), " in an array.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl $name {
+            #[inline(always)]
+            fn reduce(v: [$scalar; $n], f: impl Fn($scalar, $scalar) -> $scalar) -> $scalar {
+                let (mut v, mut width) = (v, $n);
+                while width > 1 {
+                    width /= 2;
+                    for lane in 0..width {
+                        v[lane] = f(v[lane], v[lane + width]);
+                    }
+                }
+                v[0]
+            }
+        }
+
+        impl Lanes for $name {
+            const N: usize = $n;
+            type Scalar = $scalar;
+            type V = [$scalar; $n];
+            type Mask = [bool; $n];
+
+            #[inline(always)]
+            fn splat(self, value: $scalar) -> Self::V {
+                [value; $n]
+            }
+            #[inline(always)]
+            fn load(self, source: &[$scalar]) -> Self::V {
+                std::array::from_fn(|lane| source[lane])
+            }
+            #[inline(always)]
+            fn load_or(self, source: &[$scalar], pad: $scalar) -> Self::V {
+                std::array::from_fn(|lane| if lane < source.len() { source[lane] } else { pad })
+            }
+            #[inline(always)]
+            fn store(self, v: Self::V, target: &mut [$scalar]) {
+                target[..$n].copy_from_slice(&v);
+            }
+            #[inline(always)]
+            fn store_part(self, v: Self::V, target: &mut [$scalar]) {
+                target.copy_from_slice(&v[..target.len()]);
+            }
+            #[inline(always)]
+            fn add(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| a[lane] + b[lane], &a)
+            }
+            #[inline(always)]
+            fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| a[lane] - b[lane], &a)
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| a[lane] * b[lane], &a)
+            }
+            #[inline(always)]
+            fn div(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| a[lane] / b[lane], &a)
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                each(|lane| a[lane].mul_add(b[lane], c[lane]), &a)
+            }
+            #[inline(always)]
+            fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                each(|lane| (-a[lane]).mul_add(b[lane], c[lane]), &a)
+            }
+            #[inline(always)]
+            fn sqrt(self, a: Self::V) -> Self::V {
+                each(|lane| a[lane].sqrt(), &a)
+            }
+            #[inline(always)]
+            fn max(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] }, &a)
+            }
+            #[inline(always)]
+            fn min(self, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] }, &a)
+            }
+            #[inline(always)]
+            fn gt(self, a: Self::V, b: Self::V) -> Self::Mask {
+                each(|lane| a[lane] > b[lane], &a)
+            }
+            #[inline(always)]
+            fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
+                each(|lane| a[lane] >= b[lane], &a)
+            }
+            #[inline(always)]
+            fn is_nan(self, a: Self::V) -> Self::Mask {
+                each(|lane| a[lane].is_nan(), &a)
+            }
+            #[inline(always)]
+            fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V {
+                each(|lane| if mask[lane] { a[lane] } else { b[lane] }, &a)
+            }
+            #[inline(always)]
+            fn bits(self, mask: Self::Mask) -> u32 {
+                (0..$n).map(|lane| u32::from(mask[lane]) << lane).sum()
+            }
+            #[inline(always)]
+            fn compress(self, mask: Self::Mask, v: Self::V, target: &mut [$scalar]) -> usize {
+                let mut count = 0;
+                for lane in 0..$n {
+                    target[count] = v[lane]; // overwritten by the next where this one does not hold
+                    count += usize::from(mask[lane]);
+                }
+                count
+            }
+            #[inline(always)]
+            fn to_exponent(self, v: Self::V) -> Self::V {
+                each(|lane| <$scalar>::from_bits(v[lane].to_bits() << <$scalar>::SIGNIFICAND_BITS), &v)
+            }
+            #[inline(always)]
+            fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
+                // moving sqrt(1/2) to 1 makes the exponent field round to the nearest power of two
+                let offset = <$scalar>::ONE_BITS - <$scalar>::SQRT_HALF_BITS;
+                let low = (1 << <$scalar>::SIGNIFICAND_BITS) - 1;
+                let bias = <$scalar>::ONE_BITS >> <$scalar>::SIGNIFICAND_BITS;
+                let moved = each(|lane| v[lane].to_bits() + offset, &v);
+                (
+                    each(|lane| (moved[lane] >> <$scalar>::SIGNIFICAND_BITS) as $scalar - bias as $scalar, &v),
+                    each(|lane| <$scalar>::from_bits((moved[lane] & low) + <$scalar>::SQRT_HALF_BITS), &v),
+                )
+            }
+            #[inline(always)]
+            fn reduce_add(self, v: Self::V) -> $scalar {
+                Self::reduce(v, |a, b| a + b)
+            }
+            #[inline(always)]
+            fn reduce_max(self, v: Self::V) -> $scalar {
+                Self::reduce(v, |a, b| if a > b { a } else { b })
+            }
+            #[inline(always)]
+            fn reduce_min(self, v: Self::V) -> $scalar {
+                Self::reduce(v, |a, b| if a < b { a } else { b })
+            }
+        }
+    };
+}
+
+lanes!(F32x16, f32, 16);
+lanes!(F64x8, f64, 8);
+
+impl Isa for Generic {
+    type F32 = F32x16;
+    type F64 = F64x8;
+
+    #[inline(always)]
+    fn f32(self) -> F32x16 {
+        F32x16
+    }
+    #[inline(always)]
+    fn f64(self) -> F64x8 {
+        F64x8
+    }
+    #[inline(always)]
+    fn widen(self, v: [f32; 16]) -> [[f64; 8]; 2] {
+        [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
+    }
+    #[inline(always)]
+    fn narrow(self, v: [[f64; 8]; 2]) -> [f32; 16] {
+        std::array::from_fn(|lane| v[lane / 8][lane % 8] as f32)
+    }
+    #[inline(always)]
+    fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
+        std::array::from_fn(|lane| f64::from(source[lane]))
+    }
+    #[inline(always)]
+    fn load_f16(self, source: &[f16]) -> [f32; 16] {
+        std::array::from_fn(|lane| source[lane].to_f32())
+    }
+    #[inline(always)]
+    fn store_f16(self, v: [f32; 16], target: &mut [f16]) {
+        target[..16].copy_from_slice(&v.map(f16::from_f32));
+    }
+    #[inline(always)]
+    fn load_bf16(self, source: &[bf16]) -> [f32; 16] {
+        std::array::from_fn(|lane| source[lane].to_f32())
+    }
+    #[inline(always)]
+    fn store_bf16(self, v: [f32; 16], target: &mut [bf16]) {
+        target[..16].copy_from_slice(&v.map(bf16::from_f32));
+    }
+}
