@@ -1,1 +1,33 @@
-//! Bindings.
+//! The module `softmaxfam_rs._core`: checks arguments, borrows arrays, releases the GIL, calls the crate.
+//!
+//! No mathematics and no defaults live here: the crate computes, the Python front end documents and sets defaults, so
+//! every function below takes all its arguments by position. What each file is for:
+//!
+//! - `dtype`: the element types, and the dispatch from a NumPy type to a Rust one;
+//! - `borrow`: NumPy's memory, raw; the only file with `unsafe`;
+//! - `frame`: which axes of an array are rows and which are classes;
+//! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
+//! - `maps`, `reductions`, `sparse`, `gradients`, `config`: the functions, by subject.
+
+mod borrow;
+mod call;
+mod config;
+mod dtype;
+mod frame;
+mod gradients;
+mod list;
+mod maps;
+mod reductions;
+mod sparse;
+
+use pyo3::prelude::*;
+
+/// Kernels of softmaxfam_rs on NumPy arrays; internal: use the functions of the package.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    maps::register(module)?;
+    reductions::register(module)?;
+    sparse::register(module)?;
+    gradients::register(module)?;
+    config::register(module)
+}

@@ -9,7 +9,10 @@ mod simd;
 pub mod threads;
 
 pub use error::{Error, Result};
-pub use maps::{SparseRows, entmax, entmax_sparse, entmax_threshold, log_softmax, logsumexp, softmax, weighted_logsumexp};
+pub use maps::{
+    SparseRows, budget_sparsemax, entmax, entmax_alpha_grad, entmax_sparse, entmax_threshold, entmax_vjp, log_softmax,
+    log_softmax_vjp, logsumexp, logsumexp_vjp, normmax, softmax, softmax_vjp, top_log_probs, tsallis_entropy, weighted_logsumexp,
+};
 pub use options::{Options, PerRow};
 pub use rows::{Rows, RowsMut};
 pub use simd::{Element, isa};

@@ -183,25 +183,32 @@ impl<I: Isa, E: Element> Adder<I, E> {
 
     /// Adds at most [`BLOCK`] scores; returns a bound of them from above (the largest, unless the block has +inf or NaN).
     #[inline(always)]
-    pub(crate) fn add_block(&mut self, block: &[E]) {
+    pub(crate) fn add_block(&mut self, block: &[E]) -> f64 {
         debug_assert!(block.len() <= BLOCK);
         if self.limit.is_none() {
             let head = highest(self.isa, &block[..block.len().min(HEAD)]);
             self.rebase(if head > f64::NEG_INFINITY { head } else { highest(self.isa, block) });
         }
         let Some(limit) = self.limit else {
-            return self.add_without_terms(block);
+            self.add_without_terms(block);
+            return f64::INFINITY;
         };
         let (sum, highest) = self.terms(block);
         if highest <= limit {
             self.state.sum += sum;
-            return;
+            return highest;
         }
         self.rebase(highest);
         if highest == f64::INFINITY {
-            return self.add_without_terms(block);
+            self.add_without_terms(block);
+        } else {
+            self.state.sum += self.terms(block).0;
         }
-        self.state.sum += self.terms(block).0;
+        highest
+    }
+
+    pub(crate) fn sum(&self) -> ExpSum {
+        self.state
     }
 
     fn rebase(&mut self, highest: f64) {

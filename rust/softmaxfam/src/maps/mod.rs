@@ -1,11 +1,20 @@
 //! Maps of rows of scores: normalisers, probabilities, and what is computed from them.
 
 mod across;
+mod budget;
 mod entmax;
 mod expsum;
+mod gradients;
 mod logsumexp;
 mod softmax;
+mod strips;
+mod topk;
+mod tsallis;
 
-pub use entmax::{SparseRows, entmax, entmax_sparse, entmax_threshold};
+pub use budget::budget_sparsemax;
+pub use entmax::{SparseRows, entmax, entmax_sparse, entmax_threshold, normmax};
+pub use gradients::{entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp};
 pub use logsumexp::{logsumexp, weighted_logsumexp};
 pub use softmax::{log_softmax, softmax};
+pub use topk::top_log_probs;
+pub use tsallis::tsallis_entropy;

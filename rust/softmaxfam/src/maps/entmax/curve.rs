@@ -33,6 +33,32 @@ pub(super) struct Power {
     pub(super) a: f64,
 }
 
+/// Runs `$body` with `$curve` the curve of an order up to 2.
+macro_rules! with_curve {
+    ($order:expr, $curve:ident => $body:expr) => {{
+        use $crate::maps::entmax::curve::{Exponential, Line, Parabola, Power};
+        match $order.a {
+            0.0 => {
+                let $curve = Exponential;
+                $body
+            }
+            0.5 => {
+                let $curve = Parabola;
+                $body
+            }
+            1.0 => {
+                let $curve = Line;
+                $body
+            }
+            a => {
+                let $curve = Power { a };
+                $body
+            }
+        }
+    }};
+}
+pub(super) use with_curve;
+
 impl Curve for Line {
     #[inline(always)]
     fn at<L: Lanes<Scalar = f64>>(self, lanes: L, y: L::V) -> (L::V, L::V) {

@@ -7,23 +7,25 @@
 
 mod curve;
 mod filter;
+mod normmax;
 mod solve;
 
+pub use normmax::normmax;
+
 use super::softmax::softmax;
+use super::strips::{STRIP, rounded};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
 use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
-use curve::{Curve, Exponential, Line, Parabola, Power};
+use curve::{Curve, with_curve};
 use filter::{Filter, Reach, State};
 use solve::{Solution, Sums, climb, descend};
 
 /// Time of one class, ns a byte, and of a row: for cutting work, not a promise.
 const COST: f64 = 0.06;
 const ROW_COST: f64 = 200.0;
-/// Classes that are brought to f64 at a time: 4 KiB.
-const STRIP: usize = 512;
 /// Below this a (1/32) a cut lies so far out that looking for it is in vain.
 const LEAST_CUT: f64 = 1.0 / 32.0;
 
@@ -94,7 +96,7 @@ pub fn entmax_threshold<E: Element>(
                 Solved::Undefined => (f64::NAN, 0, f64::NAN),
                 Solved::Absent => (f64::NEG_INFINITY, 0, f64::NEG_INFINITY),
                 Solved::Listed { highest, support, log_p_max } => (order.normalizer(highest, log_p_max), support, log_p_max),
-                Solved::Spread { highest, solution, .. } => {
+                Solved::Spread { highest, solution } => {
                     (order.normalizer(highest, solution.log_p_max), solution.support, solution.log_p_max)
                 }
             };
@@ -167,20 +169,20 @@ fn job<'a, E: Element>(source: &Source<'_, E>, options: &Options<'a>) -> Job<'a>
 struct Order {
     a: f64, // alpha - 1; 0 where it is too small to matter
     temperature: f64,
+    has_cut: bool, // whether the cut lies near enough to be looked for
 }
 
 impl Order {
     fn new(alpha: f64, temperature: f64) -> Self {
         let a = alpha - 1.0;
         // at |z| <= 745 the curve differs from e^z by a z^2 / 2 at most: less than half an eps of f64
-        Self { a: if a.abs() < 1e-22 { 0.0 } else { a }, temperature }
+        Self { a: if a.abs() < 1e-22 { 0.0 } else { a }, temperature, has_cut: a >= LEAST_CUT }
     }
 
     fn reach(&self) -> Reach {
-        let has_cut = self.a >= LEAST_CUT;
         Reach {
-            depth: if has_cut { self.temperature / self.a } else { f64::INFINITY },
-            power: if has_cut { (1.0 / self.a).ceil().max(1.0) as u32 } else { 1 },
+            depth: if self.has_cut { self.temperature / self.a } else { f64::INFINITY },
+            power: if self.has_cut { (1.0 / self.a).ceil().max(1.0) as u32 } else { 1 },
             unlimited: self.a > 1.0,
         }
     }
@@ -205,8 +207,8 @@ enum Solved {
     Absent,
     /// The probabilities of the candidates are listed.
     Listed { highest: f64, support: usize, log_p_max: f64 },
-    /// The probabilities follow from the scores; the maximum is class `at`.
-    Spread { highest: f64, at: usize, solution: Solution },
+    /// The probabilities follow from the scores.
+    Spread { highest: f64, solution: Solution },
 }
 
 /// Solves row after row with the same buffers.
@@ -218,18 +220,6 @@ struct Solver<'a, E: Element> {
     p: Vec<f64>, // of the candidates
     order: Vec<u32>,
     work: Vec<f64>,
-}
-
-/// Runs `$body` with `$curve` the curve of an order up to 2.
-macro_rules! with_curve {
-    ($order:expr, $curve:ident => $body:expr) => {
-        match $order.a {
-            0.0 => { let $curve = Exponential; $body }
-            0.5 => { let $curve = Parabola; $body }
-            1.0 => { let $curve = Line; $body }
-            a => { let $curve = Power { a }; $body }
-        }
-    };
 }
 
 impl<'a, E: Element> Solver<'a, E> {
@@ -261,7 +251,7 @@ impl<'a, E: Element> Solver<'a, E> {
     /// A start below u, from a lower bound of the threshold score.
     fn start(&self, highest: f64, order: Order) -> f64 {
         let reached = (highest - self.filter.bound()) / self.filter.depth();
-        if reached < 1.0 { (-reached.ln() / order.a * (1.0 - 1e-9)).max(0.0) } else { 0.0 }
+        if order.has_cut && reached < 1.0 { (-reached.ln() / order.a * (1.0 - 1e-9)).max(0.0) } else { 0.0 }
     }
 
     #[inline(always)]
@@ -316,7 +306,7 @@ impl<'a, E: Element> Solver<'a, E> {
     #[inline(always)]
     fn solve_spread<I: Isa>(&mut self, isa: I, row: usize, order: Order) -> Solved {
         let Some((highest, at)) = self.survey(isa, row) else { return Solved::Undefined };
-        let start = if order.a >= LEAST_CUT { self.start(highest, order) } else { 0.0 };
+        let start = self.start(highest, order);
         let Self { source, buffer, .. } = self;
         let mut strip = [0.0; STRIP];
         let solution = with_curve!(order, curve => climb(order.a, start, |coefficient| {
@@ -334,7 +324,7 @@ impl<'a, E: Element> Solver<'a, E> {
             }
             found
         }));
-        Solved::Spread { highest, at, solution }
+        Solved::Spread { highest, solution }
     }
 
     /// The maximum of a row and its first class; None with NaN or +inf, or with nothing above -inf.
@@ -400,17 +390,6 @@ fn probabilities<I: Isa, C: Curve>(isa: I, curve: C, solution: &Solution, z: &[f
     }
 }
 
-/// Numbers in f64, rounded to elements.
-#[inline(always)]
-fn rounded<I: Isa, E: Element>(isa: I, values: &[f64], target: &mut [E]) {
-    let lanes = isa.f64();
-    let (mut vectors, mut places) = (values.chunks_exact(16), target.chunks_exact_mut(16));
-    for (vector, place) in (&mut vectors).zip(&mut places) {
-        E::store_f64(isa, [lanes.load(vector), lanes.load(&vector[8..])], place);
-    }
-    places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = E::of_f64_once(*value));
-}
-
 struct SolveRow<'k, 'a, E: Element> {
     solver: &'k mut Solver<'a, E>,
     row: usize,
@@ -450,7 +429,7 @@ impl<E: Element> Kernel for DenseRow<'_, '_, E> {
                     out.set(row, class as usize, E::of_f64_once(p));
                 }
             }
-            Solved::Spread { highest, solution, .. } => {
+            Solved::Spread { highest, solution } => {
                 let buffer = &mut vec![E::ZERO; if to_write.is_in_place() { 0 } else { to_write.classes().min(BLOCK) }];
                 for first in (0..to_write.classes()).step_by(BLOCK) {
                     let scores = to_write.block(row, first, buffer);
@@ -515,7 +494,7 @@ impl<E: Element> Kernel for SparseRow<'_, '_, E> {
                 let listed = solver.filter.indices().iter().zip(&solver.p).filter(|(_, p)| **p > 0.0);
                 entries.extend(listed.map(|(&class, &p)| (class.into(), E::of_f64_once(p))));
             }
-            Solved::Spread { highest, solution, .. } => {
+            Solved::Spread { highest, solution } => {
                 let mut target = vec![E::ZERO; classes.min(BLOCK)];
                 for first in (0..classes).step_by(BLOCK) {
                     let scores = solver.source.block(row, first, &mut solver.buffer);

@@ -1,0 +1,166 @@
+//! Projection onto the capped simplex {0 <= p <= 1, sum p = budget}: budgeted sparsemax.
+//!
+//! p_i = clip(x_i / T - tau, 0, 1), tau the root of sum p = budget, which is piecewise linear and falling in tau. Newton's step
+//! on the present piece, kept inside a bracket that halves at least every other step; once a step does not
+//! change the piece, tau is exact. Scores are taken below the row's maximum, in f64. Cost. About 6 reads of the row.
+
+use super::strips::{STRIP, Strips, rounded};
+use crate::error::{Error, Result};
+use crate::options::{Options, PerRow};
+use crate::rows::{Places, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::threads::{Job, for_each_piece};
+
+/// Time of one class, ns a byte.
+const COST: f64 = 1.0;
+
+/// The point of {0 <= p <= 1, sum p = budget} nearest to x / T, for each row, into `out`, which may be the memory of the scores.
+///
+/// A budget lies in [0, the number of classes present]. A row with NaN or +inf, or with fewer classes above -inf than its
+/// budget, gives NaN; a row that is masked as a whole gives zeros.
+///
+/// ```
+/// use softmaxfam::{Options, Rows, RowsMut, budget_sparsemax};
+/// let mut p = [0.0; 3];
+/// let mut out = RowsMut::new(&mut p, 3)?;
+/// budget_sparsemax(&Rows::new(&[5.0_f64, 0.5, 0.5], 3)?, 2.0.into(), &Options::default(), &mut out)?;
+/// assert_eq!(p, [1.0, 0.5, 0.5]);
+/// # Ok::<(), softmaxfam::Error>(())
+/// ```
+pub fn budget_sparsemax<E: Element>(
+    scores: &Rows<'_, E>,
+    budget: PerRow<'_>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    options.check(scores)?;
+    out.expect("out", scores.rows(), scores.classes())?;
+    let source = Source::new(scores, options.mask);
+    budget.check("budget", scores.rows(), |_| Ok(()))?;
+    for row in 0..scores.rows() {
+        let (given, classes) = (budget.of(row), source.present(row));
+        if !(given >= 0.0 && given <= classes as f64) && (classes > 0 || given.is_nan()) {
+            return Err(Error::Budget { given, classes });
+        }
+        if options.mask.is_none() && matches!(budget, PerRow::Same(_)) {
+            break; // the same for all rows
+        }
+    }
+    let row_cost = 100.0 + COST * (scores.classes() * size_of::<E>()) as f64;
+    let job = Job { rows: scores.rows(), row_cost, together: 1, interrupt: options.interrupt };
+    let (to_write, level) = (source.written_to(out), Level::active());
+    for_each_piece(job, out.reborrow(), |rows, mut out| {
+        let mut strips = Strips::new(to_write);
+        let mut results = vec![E::ZERO; STRIP];
+        for row in rows {
+            let (strips, results) = (&mut strips, &mut results[..]);
+            let (budget, temperature) = (budget.of(row), options.temperature.of(row));
+            dispatch(level, Project { strips, is_absent: source.is_absent(row), row, budget, temperature, results, out: &mut out });
+        }
+        Ok(())
+    })
+}
+
+struct Project<'k, 'a, E> {
+    strips: &'k mut Strips<'a, E>,
+    is_absent: bool,
+    row: usize,
+    budget: f64,
+    temperature: f64,
+    results: &'k mut [E],
+    out: &'k mut RowsMut<'a, E>,
+}
+
+/// What a row gives at some tau.
+#[derive(Default)]
+struct Piece {
+    inside: f64,  // sum of z - tau over 0 < z - tau < 1
+    linear: usize, // their number
+    capped: usize, // the number of z - tau >= 1
+}
+
+impl<E: Element> Project<'_, '_, E> {
+    /// Calls `visit` with strips of z = (x - highest) / T.
+    #[inline(always)]
+    fn for_each_strip<I: Isa>(&mut self, isa: I, highest: f64, mut visit: impl FnMut(&[f64])) {
+        let lanes = isa.f64();
+        let (highest, divisor) = (lanes.splat(highest), lanes.splat(self.temperature));
+        for from in self.strips.starts() {
+            let strip = self.strips.at(isa, self.row, from);
+            for x in strip.chunks_mut(8) {
+                lanes.store_part(lanes.div(lanes.sub(lanes.load_or(x, 0.0), highest), divisor), x);
+            }
+            visit(strip);
+        }
+    }
+
+    #[inline(always)]
+    fn piece<I: Isa>(&mut self, isa: I, highest: f64, tau: f64) -> Piece {
+        let lanes = isa.f64();
+        let (zero, one, middle) = (lanes.splat(0.0), lanes.splat(1.0), lanes.splat(tau));
+        let mut piece = Piece::default();
+        self.for_each_strip(isa, highest, |strip| {
+            let mut sum = zero;
+            for z in strip.chunks(8) {
+                let above = lanes.sub(lanes.load_or(z, f64::NEG_INFINITY), middle);
+                let capped = lanes.ge(above, one);
+                let inside = lanes.select(capped, zero, lanes.max(above, zero));
+                sum = lanes.add(sum, inside);
+                piece.capped += lanes.bits(capped).count_ones() as usize;
+                piece.linear += lanes.bits(lanes.gt(inside, zero)).count_ones() as usize;
+            }
+            piece.inside += lanes.reduce_add(sum);
+        });
+        piece
+    }
+}
+
+impl<E: Element> Kernel for Project<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        let (mut highest, mut lowest, mut finite, mut undefined) = (f64::NEG_INFINITY, f64::INFINITY, 0, false);
+        self.strips.starts().for_each(|from| {
+            for &x in &*self.strips.at(isa, self.row, from) {
+                undefined |= x.is_nan() || x == f64::INFINITY;
+                if x > f64::NEG_INFINITY {
+                    (highest, lowest, finite) = (highest.max(x), lowest.min(x), finite + 1);
+                }
+            }
+        });
+        if self.is_absent || self.budget == 0.0 && !undefined {
+            return self.out.fill(self.row, E::ZERO);
+        }
+        if undefined || finite == 0 || self.budget > finite as f64 {
+            return self.out.fill(self.row, E::NAN);
+        }
+        // everything is 1 at the left end, nothing is positive at the right one
+        let (mut left, mut right) = ((lowest - highest) / self.temperature - 1.0, 0.0);
+        let mut tau: f64 = (-1.0_f64).max(left);
+        for _ in 0..200 {
+            let piece = self.piece(isa, highest, tau);
+            let excess = piece.inside + piece.capped as f64 - self.budget;
+            if excess >= 0.0 { left = tau } else { right = tau }
+            let newton = tau + excess / piece.linear as f64;
+            let next = if newton >= left && newton <= right { newton } else { f64::midpoint(left, right) };
+            if (next - tau).abs() <= 2.0 * f64::EPSILON * tau.abs() || excess == 0.0 {
+                break;
+            }
+            tau = next;
+        }
+        let lanes = isa.f64();
+        let (zero, one, highest) = (lanes.splat(0.0), lanes.splat(1.0), lanes.splat(highest));
+        let (tau, divisor) = (lanes.splat(tau), lanes.splat(self.temperature));
+        for from in self.strips.starts() {
+            let strip = self.strips.at(isa, self.row, from);
+            for x in strip.chunks_mut(8) {
+                let z = lanes.div(lanes.sub(lanes.load_or(x, 0.0), highest), divisor);
+                lanes.store_part(lanes.min(lanes.max(lanes.sub(z, tau), zero), one), x);
+            }
+            let to = from + strip.len();
+            rounded(isa, strip, self.out.place(self.row, from, to, self.results));
+            self.out.settle(self.row, from, to, self.results);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Rows in f64, a strip at a time: for maps whose arithmetic is in f64 for every element type.
+
+use crate::rows::{BLOCK, Source};
+use crate::simd::{Element, Isa, Lanes};
+
+/// Classes that are brought to f64 at a time: 4 KiB.
+pub(crate) const STRIP: usize = 512;
+
+/// Numbers as f64, exactly.
+#[inline(always)]
+pub(crate) fn widened<I: Isa, E: Element>(isa: I, scores: &[E], target: &mut [f64]) {
+    let lanes = isa.f64();
+    let (mut vectors, mut places) = (scores.chunks_exact(8), target.chunks_exact_mut(8));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        lanes.store(E::load_f64(isa, vector), place);
+    }
+    places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = value.to_f64());
+}
+
+/// Numbers in f64, rounded to elements.
+#[inline(always)]
+pub(crate) fn rounded<I: Isa, E: Element>(isa: I, values: &[f64], target: &mut [E]) {
+    let lanes = isa.f64();
+    let (mut vectors, mut places) = (values.chunks_exact(16), target.chunks_exact_mut(16));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        E::store_f64(isa, [lanes.load(vector), lanes.load(&vector[8..])], place);
+    }
+    places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = E::of_f64_once(*value));
+}
+
+/// One row in f64 strips; the buffers are reused from row to row.
+pub(crate) struct Strips<'a, E> {
+    source: Source<'a, E>,
+    buffer: Box<[E]>,
+    strip: Box<[f64; STRIP]>,
+}
+
+impl<'a, E: Element> Strips<'a, E> {
+    pub(crate) fn new(source: Source<'a, E>) -> Self {
+        Self { source, buffer: source.buffer(), strip: Box::new([0.0; STRIP]) }
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.source.classes()
+    }
+
+    /// The classes from `from`, a multiple of [`STRIP`], on: at most so many.
+    #[inline(always)]
+    pub(crate) fn at<I: Isa>(&mut self, isa: I, row: usize, from: usize) -> &mut [f64] {
+        // a block that is copied is copied once, at its first strip
+        let start = from / BLOCK * BLOCK;
+        let to = self.source.classes().min(from + STRIP);
+        let strip = &mut self.strip[..to - from];
+        if self.source.is_in_place() {
+            widened(isa, &self.source.block(row, start, &mut [])[from - start..to - start], strip);
+        } else {
+            if from == start {
+                self.source.block(row, start, &mut self.buffer);
+            }
+            widened(isa, &self.buffer[from - start..to - start], strip);
+        }
+        strip
+    }
+
+    /// The first classes of all strips.
+    pub(crate) fn starts(&self) -> impl Iterator<Item = usize> + use<E> {
+        (0..self.source.classes()).step_by(STRIP)
+    }
+}
