@@ -321,7 +321,7 @@ fn alpha_gradient<C: Iterator<Item = (f64, f64)>>(classes: impl Fn() -> C, alpha
     let mean = dot / sum;
     let scale = ((2.0 - alpha) * reference.ln()).exp();
     let total: f64 = support().map(|(p, g)| weight(p) * (g - base - mean) * curvature(p.ln(), alpha - 1.0)).sum();
-    -total * scale
+    0.0 - total * scale
 }
 
 /// l^2 phi'(a l)

@@ -1,0 +1,47 @@
+"""Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, for NumPy arrays, computed in Rust.
+
+The contract at the edges, the same for every function:
+
+- NaN in a row: that row is NaN, other rows are untouched;
+- +inf in a row: logsumexp is +inf, every map NaN in that row;
+- -inf is an absent class: its probability is exactly 0; a row of nothing else: logsumexp -inf, maps NaN;
+- ``where`` False is an absent class too, whatever its score;
+- a row that is masked as a whole: logsumexp -inf, maps 0, log_softmax -inf;
+- an empty axis: logsumexp -inf, maps empty; a 0-d array is one class; integers and bool become float64;
+- float16 and bfloat16 (of ml_dtypes) are computed in float32 or better and rounded once.
+
+Results have the same bits for any number of threads, any batch size and any instruction set.
+"""
+
+from ._config import get_num_threads, set_num_threads, show_config
+from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
+from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
+from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
+from ._results import SparseRows, Threshold, TopK
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SparseRows",
+    "Threshold",
+    "TopK",
+    "budget_sparsemax",
+    "entmax",
+    "entmax_alpha_grad",
+    "entmax_sparse",
+    "entmax_threshold",
+    "entmax_vjp",
+    "get_num_threads",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "logsumexp_vjp",
+    "normmax",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "softmax_vjp",
+    "sparsemax",
+    "top_log_probs",
+    "tsallis_entropy",
+]

@@ -1,0 +1,191 @@
+"""Vector-Jacobian products of the maps, for those without automatic differentiation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+    """Compute p (g - <p, g>): the gradient with respect to scores whose softmax is p.
+
+    Parameters
+    ----------
+    p : array
+        The result of `softmax`.
+    g : array
+        The gradient of a scalar with respect to `p`, of the same shape and dtype.
+    axis : int, tuple of int or None
+        The axis of the classes. With several, or None for all, their classes count as one row.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `p`.
+
+    Raises
+    ------
+    TypeError
+        For a dtype or an array type that is not accepted; the message names both.
+    ValueError
+        For an axis, a shape, an option or an `out` that does not fit; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxfam_rs as sf
+    >>> sf.softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
+    array([ 0.25, -0.25])
+    """
+    return _core.softmax_vjp(p, g, axis)
+
+
+def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+    """Compute g - exp(log_p) sum g: the gradient with respect to scores whose log_softmax is log_p.
+
+    Parameters
+    ----------
+    log_p : array
+        The result of `log_softmax`.
+    g : array
+        The gradient of a scalar with respect to `log_p`, of the same shape and dtype.
+    axis : int, tuple of int or None
+        The axis of the classes. With several, or None for all, their classes count as one row.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `log_p`.
+
+    Raises
+    ------
+    TypeError
+        For a dtype or an array type that is not accepted; the message names both.
+    ValueError
+        For an axis, a shape, an option or an `out` that does not fit; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxfam_rs as sf
+    >>> sf.log_softmax_vjp(np.log([0.5, 0.5]), np.array([1.0, 0.0]))
+    array([ 0.5, -0.5])
+    """
+    return _core.log_softmax_vjp(log_p, g, axis)
+
+
+def logsumexp_vjp(
+    scores: ArrayLike, lse: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1
+) -> NDArray[Any]:
+    """Compute g exp(x - lse): the gradient with respect to scores whose logsumexp is lse.
+
+    Parameters
+    ----------
+    scores : array
+        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
+    lse : array
+        The result of `logsumexp`, with or without its axis of length 1.
+    g : array
+        The gradient of a scalar with respect to `lse`.
+    axis : int, tuple of int or None
+        The axis of the classes. With several, or None for all, their classes count as one row.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `scores`.
+
+    Raises
+    ------
+    TypeError
+        For a dtype or an array type that is not accepted; the message names both.
+    ValueError
+        For an axis, a shape, an option or an `out` that does not fit; nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxfam_rs as sf
+    >>> sf.logsumexp_vjp(np.zeros(2), np.log(2.0), np.array(1.0))
+    array([0.5, 0.5])
+    """
+    return _core.logsumexp_vjp(scores, lse, g, axis)
+
+
+def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+    """Compute J g, J the Jacobian of entmax at its result p.
+
+    Parameters
+    ----------
+    p : array
+        The result of `entmax`.
+    g : array
+        The gradient of a scalar with respect to `p`, of the same shape and dtype.
+    alpha : float or array
+        The order that gave `p`. An array has length 1 along the axis.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `p`.
+
+    Raises
+    ------
+    TypeError
+        For a dtype or an array type that is not accepted; the message names both.
+    ValueError
+        For an axis, a shape, an option or an `out` that does not fit; nothing is written.
+
+    Notes
+    -----
+    Source: Peters, Niculae, Martins (2019), arXiv:1905.05702.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxfam_rs as sf
+    >>> sf.entmax_vjp(np.array([0.75, 0.25, 0.0]), np.array([1.0, 0.0, 5.0]), 2.0)
+    array([ 0.5, -0.5,  0. ])
+    """
+    return _core.entmax_vjp(p, g, alpha, axis)  # type: ignore[arg-type]
+
+
+def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+    """Compute <g, dp / d alpha> for each row, p being entmax of order alpha.
+
+    Parameters
+    ----------
+    p : array
+        The result of `entmax`.
+    g : array
+        The gradient of a scalar with respect to `p`, of the same shape and dtype.
+    alpha : float or array
+        The order that gave `p`. An array has length 1 along the axis.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    array
+        Of the dtype of `p`, without the axis.
+
+    Raises
+    ------
+    TypeError
+        For a dtype or an array type that is not accepted; the message names both.
+    ValueError
+        For an axis, a shape, an option or an `out` that does not fit; nothing is written.
+
+    Notes
+    -----
+    Source: Peters, Niculae, Martins (2019), arXiv:1905.05702 and Correia, Niculae, Martins (2019), arXiv:1909.00015.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxfam_rs as sf
+    >>> sf.entmax_alpha_grad(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1.5)
+    np.float64(0.0)
+    """
+    return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]

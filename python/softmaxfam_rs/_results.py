@@ -1,0 +1,109 @@
+"""What functions with several results return."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+class TopK(NamedTuple):
+    """The k most probable classes of each row, in descending order.
+
+    Attributes
+    ----------
+    log_probs : array
+        Log-probabilities; -inf in slots beyond the classes present.
+    indices : array of int64
+        Classes; -1 in such slots.
+    logsumexp : array
+        log sum_i exp(x_i / T) of each row.
+    """
+
+    log_probs: NDArray[Any]
+    indices: NDArray[np.int64]
+    logsumexp: NDArray[Any]
+
+
+class Threshold(NamedTuple):
+    """The threshold of entmax of each row: p_i = [1 + (alpha-1)(x_i/T - normalizer)]_+^(1/(alpha-1)).
+
+    Attributes
+    ----------
+    normalizer : array
+        At alpha = 1 it is logsumexp.
+    support_size : array of int64
+        The number of classes with a positive probability.
+    log_p_max : array
+        The logarithm of the largest probability; it keeps its digits for every alpha.
+    """
+
+    normalizer: NDArray[Any]
+    support_size: NDArray[np.int64]
+    log_p_max: NDArray[Any]
+
+    def tau(self, alpha: ArrayLike) -> NDArray[Any]:
+        """Return the threshold of the literature: p_i = [(alpha-1) x_i/T - tau]_+^(1/(alpha-1)).
+
+        Parameters
+        ----------
+        alpha : float or array
+            As given to `entmax_threshold`; an array without the axis of classes.
+
+        Examples
+        --------
+        >>> import numpy as np, softmaxfam_rs as sf
+        >>> float(sf.entmax_threshold(np.array([1.0, 0.5, -1.0]), 2.0).tau(2.0))
+        0.25
+        """
+        return np.asarray((np.asarray(alpha) - 1) * self.normalizer - 1, dtype=self.normalizer.dtype)
+
+
+class SparseRows(NamedTuple):
+    """Rows of probabilities without their zeros, in compressed sparse rows (CSR).
+
+    Row r has the classes ``indices[indptr[r]:indptr[r + 1]]``, ascending, with their probabilities in ``values``.
+
+    Attributes
+    ----------
+    indptr : array of int64, shape (rows + 1,)
+    indices : array of int64
+    values : array
+    shape : tuple
+        (rows, classes); rows of a scores array with more axes are counted in C order, the class axis taken out.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    values: NDArray[Any]
+    shape: tuple[int, int]
+
+    def to_dense(self) -> NDArray[Any]:
+        """Return the array of shape `shape`, zeros included.
+
+        Examples
+        --------
+        >>> import numpy as np, softmaxfam_rs as sf
+        >>> sf.entmax_sparse(np.array([[5.0, 0.0], [1.0, 1.0]]), 2.0).to_dense()
+        array([[1. , 0. ],
+               [0.5, 0.5]])
+        """
+        dense = np.zeros(self.shape, dtype=self.values.dtype)
+        dense[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.values
+        return dense
+
+    def to_scipy(self) -> Any:  # noqa: ANN401  SciPy is optional and untyped
+        """Return a `scipy.sparse.csr_array` over the same memory."""
+        from scipy.sparse import csr_array  # noqa: PLC0415  optional, and slow to import
+
+        return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+
+    def to_torch(self) -> Any:  # noqa: ANN401  torch is optional and untyped
+        """Return a `torch.sparse_csr_tensor` over the same memory."""
+        import torch  # noqa: PLC0415  optional, and slow to import
+
+        indptr, indices, values = map(torch.from_numpy, (self.indptr, self.indices, self.values))
+        return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape)

@@ -1,0 +1,18 @@
+"""Normalise scores over many classes: softmax, sparsemax, entmax and their relatives."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say how to install what it needs."""
+    try:
+        import rich  # noqa: F401, PLC0415  an optional dependency, asked for here alone
+        import typer  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        sys.exit(f"the command line needs {missing.name}; install it with: pip install 'softmaxfam-rs[cli]'")
+    from . import demo, info, normalize  # noqa: PLC0415  they need what was just looked for
+
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+    for command in (demo.demo, info.info, normalize.normalize):
+        app.command()(command)
+    app()

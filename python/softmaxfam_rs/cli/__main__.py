@@ -1,0 +1,5 @@
+"""`python -m softmaxfam_rs.cli`."""
+
+from . import main
+
+main()
