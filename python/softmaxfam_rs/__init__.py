@@ -14,17 +14,17 @@ Results have the same bits for any number of threads, any batch size and any ins
 """
 
 from ._config import get_num_threads, set_num_threads, show_config
+from ._core import __version__
 from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._results import SparseRows, Threshold, TopK
 
-__version__ = "0.1.0"
-
 __all__ = [
     "SparseRows",
     "Threshold",
     "TopK",
+    "__version__",
     "budget_sparsemax",
     "entmax",
     "entmax_alpha_grad",

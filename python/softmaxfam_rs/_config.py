@@ -77,7 +77,7 @@ def show_config() -> Config:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return Config(
-        softmaxfam_rs=metadata.version("softmaxfam-rs"),
+        softmaxfam_rs=_core.__version__,
         python=platform.python_version(),
         machine=platform.machine(),
         isa=_core.isa(),

@@ -4,6 +4,32 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+__all__ = [
+    "__version__",
+    "budget_sparsemax",
+    "entmax",
+    "entmax_alpha_grad",
+    "entmax_sparse",
+    "entmax_threshold",
+    "entmax_vjp",
+    "get_num_threads",
+    "isa",
+    "isa_available",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "logsumexp_vjp",
+    "normmax",
+    "set_num_threads",
+    "softmax",
+    "softmax_vjp",
+    "top_log_probs",
+    "tsallis_entropy",
+    "weighted_logsumexp",
+]
+
+__version__: str
+
 _Array: TypeAlias = NDArray[Any]
 _Axes: TypeAlias = int | tuple[int, ...] | None
 _PerRow: TypeAlias = float | _Array
