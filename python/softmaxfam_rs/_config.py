@@ -1,7 +1,6 @@
 """Threads, and what this installation found."""
 
 import platform
-from importlib import metadata
 
 from . import _core
 
@@ -70,6 +69,8 @@ def show_config() -> Config:
     >>> config["isa"] in config["isa_available"]
     True
     """
+    from importlib import metadata  # noqa: PLC0415  slow to import
+
     versions = {}
     for name in ("numpy", "torch", "cupy", "ml_dtypes"):
         try:

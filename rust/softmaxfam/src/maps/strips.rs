@@ -1,7 +1,7 @@
 //! Rows in f64, a strip at a time: for maps whose arithmetic is in f64 for every element type.
 
 use crate::rows::{BLOCK, Source};
-use crate::simd::{Element, Isa, Lanes};
+use crate::simd::{Element, Isa, Kernel, Lanes};
 
 /// Classes that are brought to f64 at a time: 4 KiB.
 pub(crate) const STRIP: usize = 512;
@@ -26,6 +26,21 @@ pub(crate) fn rounded<I: Isa, E: Element>(isa: I, values: &[f64], target: &mut [
         E::store_f64(isa, [lanes.load(vector), lanes.load(&vector[8..])], place);
     }
     places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = E::of_f64_once(*value));
+}
+
+/// [`rounded`] as a kernel of its own.
+pub(crate) struct Rounded<'k, E> {
+    pub(crate) values: &'k [f64],
+    pub(crate) target: &'k mut [E],
+}
+
+impl<E: Element> Kernel for Rounded<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        rounded(isa, self.values, self.target);
+    }
 }
 
 /// One row in f64 strips; the buffers are reused from row to row.

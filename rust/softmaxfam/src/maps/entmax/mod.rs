@@ -13,15 +13,14 @@ mod solve;
 pub use normmax::normmax;
 
 use super::softmax::softmax;
-use super::strips::{STRIP, rounded};
+use super::strips::{Rounded, STRIP, widened};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
 use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
-use curve::{Curve, with_curve};
 use filter::{Filter, Reach, State};
-use solve::{Solution, Sums, climb, descend};
+use solve::{AddSums, Descend, Probabilities, Solution, Sums, climb};
 
 /// Time of one class, ns a byte, and of a row: for cutting work, not a promise.
 const COST: f64 = 0.06;
@@ -57,7 +56,7 @@ pub fn entmax<E: Element>(
     let (to_write, in_line) = (source.written_to(out), out.is_in_line());
     let level = Level::active();
     for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
-        let mut solver = Solver::new(source);
+        let mut solver = Solver::new(level, source);
         let mut results = vec![E::ZERO; if in_line { 0 } else { source.classes().min(BLOCK) }];
         for row in rows {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
@@ -88,7 +87,7 @@ pub fn entmax_threshold<E: Element>(
     let level = Level::active();
     let outputs = (normalizer.reborrow(), support_size.reborrow(), log_p_max.reborrow());
     for_each_piece(job(&source, options), outputs, |rows, (mut normalizer, mut support_size, mut log_p_max)| {
-        let mut solver = Solver::new(source);
+        let mut solver = Solver::new(level, source);
         for row in rows {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
             let solved = dispatch(level, SolveRow { solver: &mut solver, row, order });
@@ -134,7 +133,7 @@ pub fn entmax_sparse<E: Element>(
     let mut parts: Vec<Vec<(i64, E)>> = vec![Vec::new(); scores.rows()];
     let limit = max_support.unwrap_or(usize::MAX);
     for_each_piece(job(&source, options), RowsMut::from_rows(&mut parts), |rows, mut parts| {
-        let mut solver = Solver::new(source);
+        let mut solver = Solver::new(level, source);
         for row in rows {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
             let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit })?;
@@ -213,6 +212,7 @@ enum Solved {
 
 /// Solves row after row with the same buffers.
 struct Solver<'a, E: Element> {
+    level: Level,
     source: Source<'a, E>,
     buffer: Box<[E]>,
     filter: Filter<E>,
@@ -223,9 +223,9 @@ struct Solver<'a, E: Element> {
 }
 
 impl<'a, E: Element> Solver<'a, E> {
-    fn new(source: Source<'a, E>) -> Self {
+    fn new(level: Level, source: Source<'a, E>) -> Self {
         let (z, p, order, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { source, buffer: source.buffer(), filter: Filter::new(), z, p, order, work }
+        Self { level, source, buffer: source.buffer(), filter: Filter::new(), z, p, order, work }
     }
 
     #[inline(always)]
@@ -244,7 +244,7 @@ impl<'a, E: Element> Solver<'a, E> {
             State::Listed if self.filter.highest == f64::NEG_INFINITY => {
                 if self.source.is_absent(row) { Solved::Absent } else { Solved::Undefined }
             }
-            State::Listed => self.solve_listed(isa, order),
+            State::Listed => self.solve_listed(order),
         }
     }
 
@@ -254,36 +254,31 @@ impl<'a, E: Element> Solver<'a, E> {
         if order.has_cut && reached < 1.0 { (-reached.ln() / order.a * (1.0 - 1e-9)).max(0.0) } else { 0.0 }
     }
 
-    #[inline(always)]
-    fn solve_listed<I: Isa>(&mut self, isa: I, order: Order) -> Solved {
+    fn solve_listed(&mut self, order: Order) -> Solved {
         let highest = self.filter.highest;
         let count = self.filter.values().len();
         let at = self.filter.values().iter().position(|x| (*x).into() == highest).expect("the maximum is a candidate");
         self.z.resize(count, 0.0);
         self.p.resize(count, 0.0);
-        differences(isa, self.filter.values(), highest, order.temperature, &mut self.z);
+        let (scores, temperature) = (self.filter.values(), order.temperature);
+        dispatch(self.level, Differences { scores, highest, temperature, z: &mut self.z });
         if order.a > 1.0 {
-            return self.solve_steep(isa, order);
+            return self.solve_steep(order);
         }
         self.z[at] = f64::NEG_INFINITY;
         let start = self.start(highest, order);
-        let (z, p) = (&self.z[..], &mut self.p[..]);
-        let solution = with_curve!(order, curve => {
-            let solution = climb(order.a, start, |coefficient| {
-                let mut found = Sums::default();
-                found.add(isa, curve, z, coefficient);
-                found
-            });
-            probabilities(isa, curve, &solution, z, p);
-            solution
+        let solution = climb(order.a, start, |coefficient| {
+            let mut sums = Sums::default();
+            dispatch(self.level, AddSums { sums: &mut sums, order, z: &self.z, coefficient });
+            sums
         });
-        p[at] = 1.0 / solution.total;
+        dispatch(self.level, Probabilities { order, solution, z: &self.z, p: &mut self.p });
+        self.p[at] = 1.0 / solution.total;
         Solved::Listed { highest, support: solution.support, log_p_max: solution.log_p_max }
     }
 
     /// Orders above 2, on candidates sorted by score.
-    #[inline(always)]
-    fn solve_steep<I: Isa>(&mut self, isa: I, order: Order) -> Solved {
+    fn solve_steep(&mut self, order: Order) -> Solved {
         let highest = self.filter.highest;
         let (support, log_p_max) = if order.a == f64::INFINITY {
             let ties = self.z.iter().filter(|z| **z == 0.0).count();
@@ -295,7 +290,7 @@ impl<'a, E: Element> Solver<'a, E> {
             self.order.extend(0..z.len() as u32);
             self.order.sort_unstable_by(|&i, &j| z[j as usize].total_cmp(&z[i as usize]).then(i.cmp(&j)));
             let mut x: Vec<f64> = self.order.iter().map(|&i| order.a * z[i as usize]).collect();
-            let solved = descend(isa, order.a, &mut x, &mut self.work);
+            let solved = dispatch(self.level, Descend { a: order.a, x: &mut x, work: &mut self.work });
             self.order.iter().zip(&x).for_each(|(&i, p)| self.p[i as usize] = *p);
             solved
         };
@@ -307,23 +302,22 @@ impl<'a, E: Element> Solver<'a, E> {
     fn solve_spread<I: Isa>(&mut self, isa: I, row: usize, order: Order) -> Solved {
         let Some((highest, at)) = self.survey(isa, row) else { return Solved::Undefined };
         let start = self.start(highest, order);
-        let Self { source, buffer, .. } = self;
         let mut strip = [0.0; STRIP];
-        let solution = with_curve!(order, curve => climb(order.a, start, |coefficient| {
-            let mut found = Sums::default();
-            for first in (0..source.classes()).step_by(BLOCK) {
-                let block = source.block(row, first, buffer);
+        let solution = climb(order.a, start, |coefficient| {
+            let mut sums = Sums::default();
+            for first in (0..self.source.classes()).step_by(BLOCK) {
+                let block = self.source.block(row, first, &mut self.buffer);
                 for (scores, first) in block.chunks(STRIP).zip((first..).step_by(STRIP)) {
                     let z = &mut strip[..scores.len()];
-                    differences(isa, scores, highest, order.temperature, z);
+                    dispatch(self.level, Differences { scores, highest, temperature: order.temperature, z });
                     if (first..first + z.len()).contains(&at) {
                         z[at - first] = f64::NEG_INFINITY;
                     }
-                    found.add(isa, curve, z, coefficient);
+                    dispatch(self.level, AddSums { sums: &mut sums, order, z, coefficient });
                 }
             }
-            found
-        }));
+            sums
+        });
         Solved::Spread { highest, solution }
     }
 
@@ -358,35 +352,27 @@ fn has_nan<I: Isa, E: Element>(isa: I, scores: &[E]) -> bool {
 }
 
 /// z = (x - highest) / T in f64.
-#[inline(always)]
-fn differences<I: Isa, E: Element>(isa: I, scores: &[E], highest: f64, temperature: f64, z: &mut [f64]) {
-    let lanes = isa.f64();
-    let (highest, divisor) = (lanes.splat(highest), lanes.splat(temperature));
-    let of = |x| {
-        let difference = lanes.sub(x, highest);
-        if temperature == 1.0 { difference } else { lanes.div(difference, divisor) }
-    };
-    let (mut vectors, mut places) = (scores.chunks_exact(8), z.chunks_exact_mut(8));
-    for (vector, place) in (&mut vectors).zip(&mut places) {
-        lanes.store(of(E::load_f64(isa, vector)), place);
-    }
-    if !vectors.remainder().is_empty() {
-        lanes.store_part(of(E::load_f64_or(isa, vectors.remainder(), E::NEG_INFINITY)), places.into_remainder());
-    }
+struct Differences<'k, E> {
+    scores: &'k [E],
+    highest: f64,
+    temperature: f64,
+    z: &'k mut [f64],
 }
 
-/// p = r / total of each z.
-#[inline(always)]
-fn probabilities<I: Isa, C: Curve>(isa: I, curve: C, solution: &Solution, z: &[f64], p: &mut [f64]) {
-    let lanes = isa.f64();
-    let (coefficient, total) = (lanes.splat(solution.coefficient), lanes.splat(solution.total));
-    let of = |z| lanes.div(curve.at(lanes, lanes.mul(z, coefficient)).0, total);
-    let (mut vectors, mut places) = (z.chunks_exact(8), p.chunks_exact_mut(8));
-    for (vector, place) in (&mut vectors).zip(&mut places) {
-        lanes.store(of(lanes.load(vector)), place);
-    }
-    if !vectors.remainder().is_empty() {
-        lanes.store_part(of(lanes.load_or(vectors.remainder(), f64::NEG_INFINITY)), places.into_remainder());
+impl<E: Element> Kernel for Differences<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let lanes = isa.f64();
+        let (highest, divisor) = (lanes.splat(self.highest), lanes.splat(self.temperature));
+        widened(isa, self.scores, self.z);
+        let (mut vectors, is_scaled) = (self.z.chunks_exact_mut(8), self.temperature != 1.0);
+        for z in &mut vectors {
+            let difference = lanes.sub(lanes.load(z), highest);
+            lanes.store(if is_scaled { lanes.div(difference, divisor) } else { difference }, z);
+        }
+        vectors.into_remainder().iter_mut().for_each(|z| *z = (*z - self.highest) / self.temperature);
     }
 }
 
@@ -435,7 +421,7 @@ impl<E: Element> Kernel for DenseRow<'_, '_, E> {
                     let scores = to_write.block(row, first, buffer);
                     let end = first + scores.len();
                     let target = out.place(row, first, end, results);
-                    spread_probabilities(isa, scores, highest, order, &solution, target);
+                    spread_probabilities(solver.level, scores, highest, order, &solution, target);
                     out.settle(row, first, end, results);
                 }
             }
@@ -444,9 +430,8 @@ impl<E: Element> Kernel for DenseRow<'_, '_, E> {
 }
 
 /// The probabilities of scores, given the solution of their row.
-#[inline(always)]
-fn spread_probabilities<I: Isa, E: Element>(
-    isa: I,
+fn spread_probabilities<E: Element>(
+    level: Level,
     scores: &[E],
     highest: f64,
     order: Order,
@@ -456,9 +441,9 @@ fn spread_probabilities<I: Isa, E: Element>(
     let (mut z, mut p) = ([0.0; STRIP], [0.0; STRIP]);
     for (scores, target) in scores.chunks(STRIP).zip(target.chunks_mut(STRIP)) {
         let (z, p) = (&mut z[..scores.len()], &mut p[..scores.len()]);
-        differences(isa, scores, highest, order.temperature, z);
-        with_curve!(order, curve => probabilities(isa, curve, solution, z, p));
-        rounded(isa, p, target);
+        dispatch(level, Differences { scores, highest, temperature: order.temperature, z });
+        dispatch(level, Probabilities { order, solution: *solution, z, p });
+        dispatch(level, Rounded { values: p, target });
     }
 }
 
@@ -499,7 +484,7 @@ impl<E: Element> Kernel for SparseRow<'_, '_, E> {
                 for first in (0..classes).step_by(BLOCK) {
                     let scores = solver.source.block(row, first, &mut solver.buffer);
                     let target = &mut target[..scores.len()];
-                    spread_probabilities(isa, scores, highest, order, &solution, target);
+                    spread_probabilities(solver.level, scores, highest, order, &solution, target);
                     let present = target.iter().enumerate().filter(|(_, p)| p.to_f64() > 0.0);
                     entries.extend(present.map(|(class, p)| ((first + class) as i64, *p)));
                 }

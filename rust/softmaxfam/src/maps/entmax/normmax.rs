@@ -4,8 +4,8 @@
 //! a = (alpha - 1) / alpha the numbers v_i^alpha = [x_i / T - tau]_+^(1/a) sum to 1: they are entmax of order 1 + a at the temperature
 //! a T, so its solver does the work, and p_i is their power 1 / alpha, normalised. Error. As entmax.
 
-use super::curve::with_curve;
-use super::{Order, Solved, Solver, differences, job, probabilities};
+use super::solve::Probabilities;
+use super::{Differences, Order, Solved, Solver, job};
 use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
 use crate::maps::strips::{STRIP, rounded};
@@ -36,7 +36,7 @@ pub fn normmax<E: Element>(
     let source = Source::new(scores, options.mask).written_to(out);
     let level = Level::active();
     for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
-        let mut solver = Solver::new(source);
+        let mut solver = Solver::new(level, source);
         let mut results = vec![E::ZERO; STRIP];
         for row in rows {
             let (alpha, temperature) = (alpha.of(row), options.temperature.of(row));
@@ -102,8 +102,8 @@ impl<E: Element> Kernel for NormmaxRow<'_, '_, E> {
                         let to = solver.source.classes().min(from + STRIP);
                         let scores = &solver.source.block(row, from, &mut solver.buffer)[..to - from];
                         let (z, p) = (&mut z[..to - from], &mut p[..to - from]);
-                        differences(isa, scores, highest, order.temperature, z);
-                        with_curve!(order, curve => probabilities(isa, curve, &solution, z, p));
+                        dispatch(solver.level, Differences { scores, highest, temperature: order.temperature, z });
+                        dispatch(solver.level, Probabilities { order, solution, z, p });
                         let sum = roots(isa, alpha, p);
                         if is_writing {
                             p.iter_mut().for_each(|p| *p /= total);

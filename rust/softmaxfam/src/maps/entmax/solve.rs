@@ -8,9 +8,10 @@
 //! All in f64. Error. A few eps of p_max, in tests within 4 eps (alpha in {1, 3/2, 2}) and 16 eps (up to 64).
 //! Cost. 3 to 6 passes over the candidates.
 
-use super::curve::Curve;
+use super::Order;
+use super::curve::{Curve, with_curve};
 use crate::elementary::{self, Window};
-use crate::simd::{Isa, Lanes};
+use crate::simd::{Isa, Kernel, Lanes};
 
 /// A row's solution: p_i = r_i / total with r_i = (1 + coefficient z_i)^(1/a), and log p_max.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,7 @@ pub(super) struct Sums {
 impl Sums {
     /// Adds r and its slope over z, each below 0 or, for absent classes and the maximum itself, -inf.
     #[inline(always)]
-    pub(super) fn add<I: Isa, C: Curve>(&mut self, isa: I, curve: C, z: &[f64], coefficient: f64) {
+    fn add<I: Isa, C: Curve>(&mut self, isa: I, curve: C, z: &[f64], coefficient: f64) {
         const WAYS: usize = 4;
         const TURNS: usize = 8; // a lane's sum rounds so often before it is carried
         let lanes = isa.f64();
@@ -92,8 +93,57 @@ impl Sums {
     }
 }
 
-/// Finds u from a start below it, given the sums for any coefficient.
+/// Adds to sums over z on the curve of an order. Kernels of their own, these loops exist once for all element types.
+pub(super) struct AddSums<'k> {
+    pub(super) sums: &'k mut Sums,
+    pub(super) order: Order,
+    pub(super) z: &'k [f64],
+    pub(super) coefficient: f64,
+}
+
+impl Kernel for AddSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        with_curve!(self.order, curve => self.sums.add(isa, curve, self.z, self.coefficient));
+    }
+}
+
+/// p = r / total of each z.
+pub(super) struct Probabilities<'k> {
+    pub(super) order: Order,
+    pub(super) solution: Solution,
+    pub(super) z: &'k [f64],
+    pub(super) p: &'k mut [f64],
+}
+
+impl Kernel for Probabilities<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        with_curve!(self.order, curve => probabilities(isa, curve, &self.solution, self.z, self.p));
+    }
+}
+
 #[inline(always)]
+fn probabilities<I: Isa, C: Curve>(isa: I, curve: C, solution: &Solution, z: &[f64], p: &mut [f64]) {
+    let lanes = isa.f64();
+    let (coefficient, total) = (lanes.splat(solution.coefficient), lanes.splat(solution.total));
+    let (mut vectors, mut places) = (z.chunks_exact(8), p.chunks_exact_mut(8));
+    for (vector, place) in (&mut vectors).zip(&mut places) {
+        let r = curve.at(lanes, lanes.mul(lanes.load(vector), coefficient)).0;
+        lanes.store(lanes.div(r, total), place);
+    }
+    if !vectors.remainder().is_empty() {
+        let z = lanes.load_or(vectors.remainder(), f64::NEG_INFINITY);
+        let r = curve.at(lanes, lanes.mul(z, coefficient)).0;
+        lanes.store_part(lanes.div(r, total), places.into_remainder());
+    }
+}
+
+/// Finds u from a start below it, given the sums for any coefficient.
 pub(super) fn climb(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
     let mut u = start;
     let mut falls = 0;
@@ -127,8 +177,23 @@ pub(super) fn climb(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> So
 
 /// Probabilities above order 2 of sorted scores: `x` holds a z, the highest (0) first, and is overwritten by p; returns
 /// the support and log p_max.
+pub(super) struct Descend<'k> {
+    pub(super) a: f64,
+    pub(super) x: &'k mut [f64],
+    pub(super) work: &'k mut Vec<f64>,
+}
+
+impl Kernel for Descend<'_> {
+    type Output = (usize, f64);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> (usize, f64) {
+        descend(isa, self.a, self.x, self.work)
+    }
+}
+
 #[inline(always)]
-pub(super) fn descend<I: Isa>(isa: I, a: f64, x: &mut [f64], work: &mut Vec<f64>) -> (usize, f64) {
+fn descend<I: Isa>(isa: I, a: f64, x: &mut [f64], work: &mut Vec<f64>) -> (usize, f64) {
     // the largest k whose lowest score is inside
     let (mut inside, mut outside) = (1, x.len() + 1);
     while outside - inside > 1 {
@@ -145,7 +210,7 @@ pub(super) fn descend<I: Isa>(isa: I, a: f64, x: &mut [f64], work: &mut Vec<f64>
     let mut log_pi = -(inside as f64).ln();
     let mut last = false;
     for rest in (0..100).rev() {
-        let (others, top, slope) = probabilities(isa, a, log_pi, work, support);
+        let (others, top, slope) = log_probabilities(isa, a, log_pi, work, support);
         let excess = others + top.exp_m1();
         let next = (log_pi.exp() - excess / slope).ln();
         if last || rest == 0 || next.is_nan() {
@@ -196,7 +261,7 @@ fn exponentials<I: Isa>(isa: I, log_p: &mut [f64], total: f64) {
 /// log p_i = log(delta_i + pi^a) / a into `log_p`; the sum of p but the first, the first's log p, and the derivative of the
 /// sum with respect to pi.
 #[inline(always)]
-fn probabilities<I: Isa>(isa: I, a: f64, log_pi: f64, log_delta: &[f64], log_p: &mut [f64]) -> (f64, f64, f64) {
+fn log_probabilities<I: Isa>(isa: I, a: f64, log_pi: f64, log_delta: &[f64], log_p: &mut [f64]) -> (f64, f64, f64) {
     let lanes = isa.f64();
     let window = Window::new(lanes, 0.0);
     let zero = lanes.splat(0.0);
