@@ -3,10 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
-import reference
-import softmaxfam_rs as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import reference
+import softmaxfam_rs as sf
 from reference import ALPHAS, eps_of
 
 LOGSUMEXP_F32 = 2.0**-23  # of max(1, |result|)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import softmaxfam_rs as sf
 
 STEP = 1e-6

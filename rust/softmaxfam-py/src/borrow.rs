@@ -94,7 +94,8 @@ impl<'py> Array<'py> {
         let dtype = Dtype::from_type_num(head.type_num)?;
         let size = dtype.size() as isize;
         let whole = |axis: (&isize, &isize)| *axis.0 <= 1 || axis.1 % size == 0;
-        let plain = head.flags & NPY_ARRAY_ALIGNED != 0 && !head.swapped && head.shape.iter().zip(head.strides).all(whole);
+        let plain =
+            head.flags & NPY_ARRAY_ALIGNED != 0 && !head.swapped && head.shape.iter().zip(head.strides).all(whole);
         plain.then(|| Self { object: object.clone(), dtype })
     }
 
@@ -128,7 +129,8 @@ impl<'py> Array<'py> {
             Dtype::Bf16 => array.call_method1("astype", (array.getattr("dtype")?,))?,
             _ => array.call_method1("astype", (wanted.name(),))?,
         };
-        Self::native(&copy).ok_or_else(|| PyTypeError::new_err(format!("{name} could not be converted to {}", wanted.name())))
+        Self::native(&copy)
+            .ok_or_else(|| PyTypeError::new_err(format!("{name} could not be converted to {}", wanted.name())))
     }
 
     /// Takes numbers that are read as float64, such as one temperature for each row.
@@ -253,7 +255,8 @@ impl<'py> Output<'py> {
             let descr = PY_ARRAY_API.PyArray_DescrFromType(py, dtype.type_num());
             let (count, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut());
             let (none, own) = (ptr::null_mut(), ptr::null_mut());
-            let array = PY_ARRAY_API.PyArray_NewFromDescr(py, class, descr, count, lengths, none, own, 0, ptr::null_mut());
+            let array =
+                PY_ARRAY_API.PyArray_NewFromDescr(py, class, descr, count, lengths, none, own, 0, ptr::null_mut());
             Bound::from_owned_ptr_or_err(py, array)?
         };
         Ok(Self { array: Array { object, dtype }, is_new: true })
@@ -306,7 +309,10 @@ impl<'py> Output<'py> {
         let inputs = others.iter().flatten().copied().chain((!is_same_view(&head, &scores.head())).then_some(scores));
         for input in inputs {
             if may_share_memory(input.object(), out)? {
-                return refuse("shares memory with an input", "be separate from all inputs, or be the scores themselves");
+                return refuse(
+                    "shares memory with an input",
+                    "be separate from all inputs, or be the scores themselves",
+                );
             }
         }
         Ok(Self { array, is_new: false })
@@ -360,7 +366,8 @@ fn has_one_place_for_each(head: &Head<'_>) -> bool {
 
 fn is_same_view(one: &Head<'_>, other: &Head<'_>) -> bool {
     let strides = |head: &Head<'_>| {
-        let axes: List<_> = head.shape.iter().zip(head.strides).filter(|axis| *axis.0 > 1).map(|axis| *axis.1).collect();
+        let axes: List<_> =
+            head.shape.iter().zip(head.strides).filter(|axis| *axis.0 > 1).map(|axis| *axis.1).collect();
         axes
     };
     one.data == other.data && one.shape == other.shape && *strides(one) == *strides(other)

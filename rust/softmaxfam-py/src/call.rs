@@ -95,7 +95,9 @@ impl<'py> Call<'py> {
             return Ok(array);
         }
         let (given, needed) = (array.dtype().name(), self.dtype().name());
-        Err(PyTypeError::new_err(format!("{name} has dtype {given}, must be {needed} as the first argument; convert it")))
+        Err(PyTypeError::new_err(format!(
+            "{name} has dtype {given}, must be {needed} as the first argument; convert it"
+        )))
     }
 
     /// An array to write, with `along` in place of the class axes: `out`, or a new one where `out` is None.

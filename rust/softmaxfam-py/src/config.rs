@@ -16,7 +16,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyo3(signature = (n, /))]
 fn set_num_threads(py: Python<'_>, n: isize) -> PyResult<()> {
     let count = usize::try_from(n).ok().filter(|count| (1..=MOST_THREADS).contains(count)).ok_or_else(|| {
-        PyValueError::new_err(format!("n is {n}, must lie in [1, {MOST_THREADS}]; a good choice is the number of cores"))
+        PyValueError::new_err(format!(
+            "n is {n}, must lie in [1, {MOST_THREADS}]; a good choice is the number of cores"
+        ))
     })?;
     py.detach(|| softmaxfam::threads::set_num_threads(count));
     Ok(())

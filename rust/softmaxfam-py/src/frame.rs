@@ -35,9 +35,8 @@ impl Frame {
     /// With one class axis, as most functions have it.
     pub(crate) fn along_one(name: &str, shape: &[isize], axis: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut frame = Self::rows_only(shape);
-        let axis: isize = axis
-            .extract()
-            .map_err(|_| PyTypeError::new_err(format!("axis is {}, must be an int", represent(axis))))?;
+        let axis: isize =
+            axis.extract().map_err(|_| PyTypeError::new_err(format!("axis is {}, must be an int", represent(axis))))?;
         frame.mark(name, axis)?;
         Ok(frame)
     }
@@ -117,7 +116,8 @@ impl Frame {
     pub(crate) fn place(&self, shape: &[isize], strides: &[isize], along: Along) -> Option<Placement> {
         let lengths: List<isize> = self.lengths(along).collect();
         let missing = lengths.len().checked_sub(shape.len())?;
-        let mut is_class = self.is_class.iter().copied().filter(|is_class| !(matches!(along, Along::Dropped) && *is_class));
+        let mut is_class =
+            self.is_class.iter().copied().filter(|is_class| !(matches!(along, Along::Dropped) && *is_class));
         let mut placement = Placement { batch: List::new(), classes: List::new() };
         for (axis, &length) in lengths.iter().enumerate() {
             let stride = match axis.checked_sub(missing).map(|own| (shape[own], strides[own])) {

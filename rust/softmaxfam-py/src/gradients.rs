@@ -91,4 +91,8 @@ macro_rules! gradient_of_entmax {
     };
 }
 gradient_of_entmax!(entmax_vjp, Along::Classes, "Gradient with respect to the scores, from entmax's result p.");
-gradient_of_entmax!(entmax_alpha_grad, Along::Dropped, "Gradient with respect to alpha, for each row, from entmax's p.");
+gradient_of_entmax!(
+    entmax_alpha_grad,
+    Along::Dropped,
+    "Gradient with respect to alpha, for each row, from entmax's p."
+);

@@ -11,7 +11,8 @@ pub mod threads;
 pub use error::{Error, Result};
 pub use maps::{
     SparseRows, budget_sparsemax, entmax, entmax_alpha_grad, entmax_sparse, entmax_threshold, entmax_vjp, log_softmax,
-    log_softmax_vjp, logsumexp, logsumexp_vjp, normmax, softmax, softmax_vjp, top_log_probs, tsallis_entropy, weighted_logsumexp,
+    log_softmax_vjp, logsumexp, logsumexp_vjp, normmax, softmax, softmax_vjp, top_log_probs, tsallis_entropy,
+    weighted_logsumexp,
 };
 pub use options::{Options, PerRow};
 pub use rows::{Rows, RowsMut};

@@ -373,10 +373,11 @@ impl<'a, E: Element> Source<'a, E> {
         'a: 'b,
     {
         let to = self.classes().min(from + BLOCK);
-        if self.mask.is_none() && !self.overwritten {
-            if let Some(slice) = self.scores.slice(row, from, to) {
-                return slice;
-            }
+        if self.mask.is_none()
+            && !self.overwritten
+            && let Some(slice) = self.scores.slice(row, from, to)
+        {
+            return slice;
         }
         let buffer = &mut buffer[..to - from];
         match self.scores.slice(row, from, to) {
@@ -565,7 +566,7 @@ fn whole_rows(length: usize, classes: usize) -> Result<usize> {
     match (length, classes) {
         (0, 0) => Ok(0),
         (_, 0) => Err(Error::Bounds { length }),
-        _ if length % classes != 0 => Err(Error::Bounds { length }),
+        _ if !length.is_multiple_of(classes) => Err(Error::Bounds { length }),
         _ => Ok(length / classes),
     }
 }

@@ -141,9 +141,9 @@ mod pool {
             POOL.store(null_mut(), Ordering::Release);
         }
         static ONCE: Once = Once::new();
-        // SAFETY: the handler only stores to an atomic, which is allowed in a child of a process with threads.
         ONCE.call_once(|| {
             // a failure for want of memory leaves forked children without threads of their own, which is no error here
+            // SAFETY: the handler only stores to an atomic, which is allowed in a child of a process with threads.
             let _ = unsafe { pthread_atfork(None, None, Some(forget)) };
         });
     }

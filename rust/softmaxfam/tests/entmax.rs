@@ -6,7 +6,8 @@ use half::{bf16, f16};
 use softmaxfam::{Element, Error, Options, PerRow, Rows, RowsMut, SparseRows, isa};
 use twins::{Layout, close, layouts, on_each_isa, scores};
 
-const ALPHAS: [f64; 14] = [0.5, 1.0, 1.0 + 1e-8, 1.0 + 1e-4, 1.02, 1.1, 1.3, 1.5, 1.75, 2.0, 2.5, 4.0, 64.0, f64::INFINITY];
+const ALPHAS: [f64; 14] =
+    [0.5, 1.0, 1.0 + 1e-8, 1.0 + 1e-4, 1.02, 1.1, 1.3, 1.5, 1.75, 2.0, 2.5, 4.0, 64.0, f64::INFINITY];
 
 /// Bisection on the normaliser.
 fn naive_entmax(x: &[f64], alpha: f64, temperature: f64) -> Vec<f64> {
@@ -69,8 +70,11 @@ fn check<E: Element>(data: &[E], layout: &Layout, alpha: f64, temperature: f64, 
         let mut p = memory.clone();
         softmaxfam::entmax(&view, alpha_of(), &options, &mut layout.view_mut(&mut p)).unwrap();
         let (mut normalizer, mut support, mut log_p_max) = (vec![E::ZERO; rows], vec![0; rows], vec![E::ZERO; rows]);
-        let (mut n, mut s, mut l) =
-            (RowsMut::new(&mut normalizer, 1).unwrap(), RowsMut::new(&mut support, 1).unwrap(), RowsMut::new(&mut log_p_max, 1).unwrap());
+        let (mut n, mut s, mut l) = (
+            RowsMut::new(&mut normalizer, 1).unwrap(),
+            RowsMut::new(&mut support, 1).unwrap(),
+            RowsMut::new(&mut log_p_max, 1).unwrap(),
+        );
         softmaxfam::entmax_threshold(&view, alpha_of(), &options, &mut n, &mut s, &mut l).unwrap();
         let sparse = softmaxfam::entmax_sparse(&view, alpha_of(), &options, None).unwrap();
         (layout.gathered(&p), normalizer, support, log_p_max, sparse)
@@ -106,7 +110,9 @@ fn check<E: Element>(data: &[E], layout: &Layout, alpha: f64, temperature: f64, 
 }
 
 fn agree<E: Element>(tolerance: f64) {
-    for (rows, classes, scale) in [(2, 1, 1.0), (17, 5, 1.0), (5, 130, 3.0), (2, 5000, 1.0), (2, 5000, 0.01), (1, 9000, 1e-5)] {
+    for (rows, classes, scale) in
+        [(2, 1, 1.0), (17, 5, 1.0), (5, 130, 3.0), (2, 5000, 1.0), (2, 5000, 0.01), (1, 9000, 1e-5)]
+    {
         let data: Vec<E> = scores(rows * classes, scale);
         for alpha in ALPHAS {
             for (index, layout) in layouts(rows, classes).iter().enumerate() {
@@ -142,10 +148,15 @@ fn ties_and_edges() {
             let run = |x: &[f64]| {
                 let mut p = vec![9.0; x.len()];
                 let mut out = RowsMut::new(&mut p, x.len()).unwrap();
-                softmaxfam::entmax(&Rows::new(x, x.len()).unwrap(), alpha.into(), &Options::default(), &mut out).unwrap();
+                softmaxfam::entmax(&Rows::new(x, x.len()).unwrap(), alpha.into(), &Options::default(), &mut out)
+                    .unwrap();
                 p
             };
-            assert!(run(&equal).iter().all(|p| (p * n as f64 - 1.0).abs() < 4e-15), "{alpha} {n}: {:e}", run(&equal)[0] * n as f64 - 1.0);
+            assert!(
+                run(&equal).iter().all(|p| (p * n as f64 - 1.0).abs() < 4e-15),
+                "{alpha} {n}: {:e}",
+                run(&equal)[0] * n as f64 - 1.0
+            );
             equal[n / 2] = nan;
             assert!(run(&equal).iter().all(|p| p.is_nan()));
             equal[n / 2] = inf;

@@ -35,7 +35,7 @@ pub trait ExpConstants: Sized + 'static {
 
 impl ExpConstants for f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    const LN_2: [f32; 2] = [0.693_147_2, -1.904_654_2e-9];
+    const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
     const Q: &'static [f32] = &[0.499_999_94, 0.166_665_21, 0.041_668_39, 0.008_368_745, 0.001_381_454];
     const ROUNDER: f32 = 12_582_912.0;
     const BIAS: f32 = 127.0;

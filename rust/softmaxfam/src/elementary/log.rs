@@ -14,6 +14,7 @@ use crate::simd::{Isa, Kernel, Lanes, dispatch};
 /// Relative error of log and log1p in units of 2^-52.
 pub const MAX_ERROR: f64 = 1.5;
 
+#[expect(clippy::excessive_precision, reason = "as published")]
 const R: [f64; 7] = [
     6.666_666_666_666_735_130e-1,
     3.999_999_999_940_941_908e-1,
@@ -23,7 +24,9 @@ const R: [f64; 7] = [
     1.531_383_769_920_937_332e-1,
     1.479_819_860_511_658_591e-1,
 ];
+#[expect(clippy::excessive_precision, reason = "as published")]
 const LN_2_HIGH: f64 = 6.931_471_803_691_238_164_90e-1; // 33 bits: e times this is exact
+#[expect(clippy::excessive_precision, reason = "as published")]
 const LN_2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
 
 /// log x

@@ -4,8 +4,8 @@ mod exp;
 mod log;
 mod power;
 
-pub use exp::MAX_ERROR as EXP_MAX_ERROR;
 pub use exp::ExpConstants;
+pub use exp::MAX_ERROR as EXP_MAX_ERROR;
 pub(crate) use exp::{Window, exp, exp_in_two};
 pub use log::MAX_ERROR as LOG_MAX_ERROR;
 pub(crate) use log::{log, log_scalar, log1p};

@@ -30,8 +30,9 @@ pub(crate) fn sums<I: Isa, E: Element>(
 ) {
     let n = LanesOf::<I, E>::N;
     let width = sums.len().next_multiple_of(n);
-    let mut columns: [Column<'_, I, E>; ROWS / 8] =
-        std::array::from_fn(|column| Column::new(isa, temperature, first + column * n, sums.len().saturating_sub(column * n)));
+    let mut columns: [Column<'_, I, E>; ROWS / 8] = std::array::from_fn(|column| {
+        Column::new(isa, temperature, first + column * n, sums.len().saturating_sub(column * n))
+    });
     let columns = &mut columns[..width / n];
     for from in (0..source.classes()).step_by(CLASSES) {
         let to = source.classes().min(from + CLASSES);
@@ -80,10 +81,10 @@ struct Column<'p, I: Isa, E: Element> {
     temperature: &'p PerRow<'p>,
     first: usize,
     count: usize,
-    bases: [ExpSum; 16],  // their sums are in `sums`
-    limits: [f64; 16],    // a score above it needs a new shift; -inf before the first finite score
-    wide: Wide<I, E>,     // the sums
-    limit: V<I, E>,       // the limits, as lanes
+    bases: [ExpSum; 16], // their sums are in `sums`
+    limits: [f64; 16],   // a score above it needs a new shift; -inf before the first finite score
+    wide: Wide<I, E>,    // the sums
+    limit: V<I, E>,      // the limits, as lanes
     scaled: Scaled<LanesOf<I, E>>,
     window: Window<LanesOf<I, E>>,
 }

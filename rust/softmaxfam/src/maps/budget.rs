@@ -51,11 +51,14 @@ pub fn budget_sparsemax<E: Element>(
     let (to_write, level) = (source.written_to(out), Level::active());
     for_each_piece(job, out.reborrow(), |rows, mut out| {
         let mut strips = Strips::new(to_write);
-        let mut results = vec![E::ZERO; STRIP];
+        let mut results = [E::ZERO; STRIP];
         for row in rows {
             let (strips, results) = (&mut strips, &mut results[..]);
             let (budget, temperature) = (budget.of(row), options.temperature.of(row));
-            dispatch(level, Project { strips, is_absent: source.is_absent(row), row, budget, temperature, results, out: &mut out });
+            dispatch(
+                level,
+                Project { strips, is_absent: source.is_absent(row), row, budget, temperature, results, out: &mut out },
+            );
         }
         Ok(())
     })
@@ -74,7 +77,7 @@ struct Project<'k, 'a, E> {
 /// What a row gives at some tau.
 #[derive(Default)]
 struct Piece {
-    inside: f64,  // sum of z - tau over 0 < z - tau < 1
+    inside: f64,   // sum of z - tau over 0 < z - tau < 1
     linear: usize, // their number
     capped: usize, // the number of z - tau >= 1
 }
@@ -141,7 +144,11 @@ impl<E: Element> Kernel for Project<'_, '_, E> {
         for _ in 0..200 {
             let piece = self.piece(isa, highest, tau);
             let excess = piece.inside + piece.capped as f64 - self.budget;
-            if excess >= 0.0 { left = tau } else { right = tau }
+            if excess >= 0.0 {
+                left = tau
+            } else {
+                right = tau
+            }
             let newton = tau + excess / piece.linear as f64;
             let next = if newton >= left && newton <= right { newton } else { f64::midpoint(left, right) };
             if (next - tau).abs() <= 2.0 * f64::EPSILON * tau.abs() || excess == 0.0 {

@@ -17,7 +17,7 @@
 
 use crate::elementary::{self, Window};
 use crate::rows::{BLOCK, Source};
-use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
+use crate::simd::{Element, Isa, Lanes, LanesOf, Real};
 
 /// A row longer than this is cut into chunks of this many classes, which threads share: 1 MiB of f32.
 pub(crate) const CHUNK: usize = 1 << 18;
@@ -170,7 +170,14 @@ impl<I: Isa, E: Element> Adder<I, E> {
 
     /// Adds the classes `from..to` of a row.
     #[inline(always)]
-    pub(crate) fn add_row(mut self, source: &Source<'_, E>, row: usize, from: usize, to: usize, buffer: &mut [E]) -> ExpSum {
+    pub(crate) fn add_row(
+        mut self,
+        source: &Source<'_, E>,
+        row: usize,
+        from: usize,
+        to: usize,
+        buffer: &mut [E],
+    ) -> ExpSum {
         let mut at = from;
         while at < to {
             let block = source.block(row, at, buffer);
@@ -212,7 +219,7 @@ impl<I: Isa, E: Element> Adder<I, E> {
     }
 
     fn rebase(&mut self, highest: f64) {
-        if highest == f64::NEG_INFINITY || highest == f64::INFINITY {
+        if highest.is_infinite() {
             return;
         }
         let temperature = self.scale.temperature;
@@ -322,11 +329,10 @@ fn met<I: Isa, E: Element>(
     terms: &[Terms<LanesOf<I, E>>; WAYS],
 ) -> WideOf<I, E::Real> {
     let lanes = E::Real::lanes(isa);
-    let of = |part: fn(&Terms<LanesOf<I, E>>) -> V<I, E>| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|way| part(&terms[way]));
-        lanes.add(lanes.add(a, b), lanes.add(c, d))
-    };
-    E::Real::wide_add(isa, E::Real::wide_add(isa, sums, of(|terms| terms.powers)), of(|terms| terms.tails))
+    let [a, b, c, d] = terms;
+    let powers = lanes.add(lanes.add(a.powers, b.powers), lanes.add(c.powers, d.powers));
+    let tails = lanes.add(lanes.add(a.tails, b.tails), lanes.add(c.tails, d.tails));
+    E::Real::wide_add(isa, E::Real::wide_add(isa, sums, powers), tails)
 }
 
 /// The largest of at most a block of scores, NaN left out; -inf of none.

@@ -63,7 +63,7 @@ fn centred<E: Element>(
     let level = Level::active();
     for_each_piece(job(p, options), out.reborrow(), |rows, mut out| {
         let (mut p, mut g) = (Strips::new(Source::new(p, None)), Strips::new(Source::new(g, None)));
-        let mut results = vec![E::ZERO; STRIP];
+        let mut results = [E::ZERO; STRIP];
         for row in rows {
             let (p, g, results) = (&mut p, &mut g, &mut results[..]);
             let (alpha, temperature) = (alpha.of(row), options.temperature.of(row));
@@ -152,7 +152,13 @@ impl<E: Element> Kernel for Centred<'_, '_, E> {
             sum += more_sum;
         }
         // a wholly masked row is all zeros, and so is its gradient
-        let mean = if sum == 0.0 { 0.0 } else if alpha == 1.0 { dot } else { dot / sum };
+        let mean = if sum == 0.0 {
+            0.0
+        } else if alpha == 1.0 {
+            dot
+        } else {
+            dot / sum
+        };
         let scale = if alpha > 2.0 { ((2.0 - alpha) * reference.ln()).exp() } else { 1.0 } / temperature;
         let lanes = isa.f64();
         let middle = [base, mean, scale].map(|value| lanes.splat(value));
@@ -173,7 +179,14 @@ impl<E: Element> Kernel for Centred<'_, '_, E> {
 
 /// A strip of results to its place.
 #[inline(always)]
-fn write<I: Isa, E: Element>(isa: I, strip: &[f64], row: usize, from: usize, results: &mut [E], out: &mut RowsMut<'_, E>) {
+fn write<I: Isa, E: Element>(
+    isa: I,
+    strip: &[f64],
+    row: usize,
+    from: usize,
+    results: &mut [E],
+    out: &mut RowsMut<'_, E>,
+) {
     let to = from + strip.len();
     rounded(isa, strip, out.place(row, from, to, results));
     out.settle(row, from, to, results);
@@ -193,11 +206,14 @@ pub fn log_softmax_vjp<E: Element>(
     let level = Level::active();
     for_each_piece(job(log_p, options), out.reborrow(), |rows, mut out| {
         let (mut log_p, mut g) = (Strips::new(Source::new(log_p, None)), Strips::new(Source::new(g, None)));
-        let mut results = vec![E::ZERO; STRIP];
+        let mut results = [E::ZERO; STRIP];
         for row in rows {
             let (x, g, results) = (&mut log_p, &mut g, &mut results[..]);
             let temperature = options.temperature.of(row);
-            dispatch(level, OfExponentials { x, offset: 0.0, g: Some(g), scale: 0.0, row, temperature, results, out: &mut out });
+            dispatch(
+                level,
+                OfExponentials { x, offset: 0.0, g: Some(g), scale: 0.0, row, temperature, results, out: &mut out },
+            );
         }
         Ok(())
     })
@@ -221,15 +237,19 @@ pub fn logsumexp_vjp<E: Element>(
     let level = Level::active();
     for_each_piece(job(scores, options), out.reborrow(), |rows, mut out| {
         let mut x = Strips::new(Source::new(scores, options.mask));
-        let mut results = vec![E::ZERO; STRIP];
+        let mut results = [E::ZERO; STRIP];
         for row in rows {
-            let (lse, scale, temperature) = (lse.get(row, 0).to_f64(), g.get(row, 0).to_f64(), options.temperature.of(row));
+            let (lse, scale, temperature) =
+                (lse.get(row, 0).to_f64(), g.get(row, 0).to_f64(), options.temperature.of(row));
             if lse == f64::NEG_INFINITY {
                 out.fill(row, E::ZERO);
                 continue;
             }
             let (x, results) = (&mut x, &mut results[..]);
-            dispatch(level, OfExponentials { x, offset: lse, g: None, scale, row, temperature, results, out: &mut out });
+            dispatch(
+                level,
+                OfExponentials { x, offset: lse, g: None, scale, row, temperature, results, out: &mut out },
+            );
         }
         Ok(())
     })
@@ -256,7 +276,12 @@ impl<E: Element> Kernel for OfExponentials<'_, '_, E> {
         let lanes = isa.f64();
         let window = Window::new(lanes, 0.0);
         if let Some(g) = &mut g {
-            let sum: f64 = g.starts().map(|from| products(isa, &[1.0; STRIP][..g.classes().min(from + STRIP) - from], g.at(isa, row, from), 0.0).0).sum();
+            let sum: f64 = g
+                .starts()
+                .map(|from| {
+                    products(isa, &[1.0; STRIP][..g.classes().min(from + STRIP) - from], g.at(isa, row, from), 0.0).0
+                })
+                .sum();
             scale = -sum;
         }
         // log-probabilities are given over T already

@@ -35,11 +35,7 @@ const ROWS_TOGETHER: usize = 16;
 /// assert!((result[0] - 2f64.ln()).abs() < 1e-15 && (result[1] - 1000.0 - 2f64.ln()).abs() < 1e-12);
 /// # Ok::<(), softmaxfam::Error>(())
 /// ```
-pub fn logsumexp<E: Element>(
-    scores: &Rows<'_, E>,
-    options: &Options<'_>,
-    out: &mut RowsMut<'_, E>,
-) -> Result<()> {
+pub fn logsumexp<E: Element>(scores: &Rows<'_, E>, options: &Options<'_>, out: &mut RowsMut<'_, E>) -> Result<()> {
     options.check(scores)?;
     out.expect("out", scores.rows(), 1)?;
     let source = Source::new(scores, options.mask);

@@ -31,22 +31,14 @@ use std::ops::Range;
 /// assert_eq!(p, [0.5, 0.5, 0.0, 1.0, 0.0, 0.0]);
 /// # Ok::<(), softmaxfam::Error>(())
 /// ```
-pub fn softmax<E: Element>(
-    scores: &Rows<'_, E>,
-    options: &Options<'_>,
-    out: &mut RowsMut<'_, E>,
-) -> Result<()> {
+pub fn softmax<E: Element>(scores: &Rows<'_, E>, options: &Options<'_>, out: &mut RowsMut<'_, E>) -> Result<()> {
     normalise::<E, Probability>(scores, options, out)
 }
 
 /// x_i / T - log sum_j exp(x_j / T) of each row into `out`, which may be the memory of the scores.
 ///
 /// A row with NaN or +inf, or with nothing above -inf, gives NaN; a row that is masked as a whole gives -inf.
-pub fn log_softmax<E: Element>(
-    scores: &Rows<'_, E>,
-    options: &Options<'_>,
-    out: &mut RowsMut<'_, E>,
-) -> Result<()> {
+pub fn log_softmax<E: Element>(scores: &Rows<'_, E>, options: &Options<'_>, out: &mut RowsMut<'_, E>) -> Result<()> {
     normalise::<E, LogProbability>(scores, options, out)
 }
 
@@ -55,8 +47,8 @@ pub(crate) trait Normal: Copy + Send + Sync + 'static {
     /// What each class of a wholly masked row gets.
     fn absent<E: Element>() -> E;
     /// The normaliser of a row with a finite positive sum, given log of the sum where [`Self::NEEDS_LOG`].
-    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L>;
-    /// Whether `new` reads the logarithms.
+    fn normaliser<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L>;
+    /// Whether `normaliser` reads the logarithms.
     const NEEDS_LOG: bool;
     /// The result of each lane.
     fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V;
@@ -88,7 +80,7 @@ impl Normal for Probability {
     }
 
     #[inline(always)]
-    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], _logs: &[f64]) -> Normaliser<L> {
+    fn normaliser<L: Lanes>(lanes: L, sums: &[ExpSum], _logs: &[f64]) -> Normaliser<L> {
         let exponent = |row: usize| f64::from(((sums[row].sum.to_bits() >> 52) & 0x7ff) as u16) - 1023.0;
         let power = |row: usize| f64::from_bits(((exponent(row) + 1023.0) as u64) << 52);
         let parts = |row: usize| {
@@ -118,7 +110,7 @@ impl Normal for LogProbability {
     }
 
     #[inline(always)]
-    fn new<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L> {
+    fn normaliser<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L> {
         // the reference is subtracted from the scores already
         let log = |row: usize| sums[row].shift * std::f64::consts::LN_2 + logs[row];
         Normaliser {
@@ -147,7 +139,8 @@ fn normalise<E: Element, N: Normal>(
     if source.classes() > CHUNK && source.is_in_line() {
         return in_chunks::<E, N>(level, source, options, out);
     }
-    let call = Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
+    let call =
+        Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
     let mut job = job(&source, options);
     job.row_cost *= 3.0;
     for_each_piece(job, out.reborrow(), |rows, mut out| {
@@ -244,7 +237,7 @@ impl<'k, I: Isa, E: Element, N: Normal> Write<'k, I, E, N> {
             row,
             constant: of_unusual_sum::<E, N>(&call.source, row, sum),
             scaled: Scaled::new(lanes, &Scale::new(call.temperature.of(row)), reference),
-            normaliser: N::new(lanes, &[*sum], &[log]),
+            normaliser: N::normaliser(lanes, &[*sum], &[log]),
             normal: PhantomData,
         }
     }
@@ -311,7 +304,7 @@ fn write_across<I: Isa, E: Element, N: Normal>(
         let reference = spread(lanes, rows.len(), |lane| sums[rows.start + lane].reference);
         let of_row = |lane| call.temperature.of(first + rows.start + lane);
         let scaled = Scaled::of_each(lanes, rows.len(), of_row, reference);
-        (scaled, N::new(lanes, &sums[rows.clone()], &logs[rows.clone()]))
+        (scaled, N::normaliser(lanes, &sums[rows.clone()], &logs[rows.clone()]))
     });
     let columns = &columns[..width / n];
     let mut results = [E::ZERO; across::ROWS];
@@ -346,7 +339,8 @@ fn in_chunks<E: Element, N: Normal>(
     if N::NEEDS_LOG {
         logs.iter_mut().zip(&sums).for_each(|(log, sum)| *log = elementary::log_scalar(level, sum.sum));
     }
-    let call = Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
+    let call =
+        Call { source, to_write: source.written_to(out), temperature: options.temperature, in_line: out.is_in_line() };
     let per_row = source.classes().div_ceil(CHUNK);
     let row_cost = 2.0 * COST * (CHUNK * size_of::<E>()) as f64;
     let job = Job { rows: source.rows() * per_row, row_cost, together: 1, interrupt: options.interrupt };
@@ -355,7 +349,18 @@ fn in_chunks<E: Element, N: Normal>(
         for unit in units {
             let row = unit / per_row;
             let (sum, log) = (sums[row], logs[row]);
-            dispatch(level, NormaliseChunk::<E, N> { call, unit, sum, log, buffers: &mut buffers, out: &mut out, normal: PhantomData });
+            dispatch(
+                level,
+                NormaliseChunk::<E, N> {
+                    call,
+                    unit,
+                    sum,
+                    log,
+                    buffers: &mut buffers,
+                    out: &mut out,
+                    normal: PhantomData,
+                },
+            );
         }
         Ok(())
     })

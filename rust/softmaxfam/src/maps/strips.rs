@@ -25,7 +25,11 @@ pub(crate) fn rounded<I: Isa, E: Element>(isa: I, values: &[f64], target: &mut [
     for (vector, place) in (&mut vectors).zip(&mut places) {
         E::store_f64(isa, [lanes.load(vector), lanes.load(&vector[8..])], place);
     }
-    places.into_remainder().iter_mut().zip(vectors.remainder()).for_each(|(place, value)| *place = E::of_f64_once(*value));
+    places
+        .into_remainder()
+        .iter_mut()
+        .zip(vectors.remainder())
+        .for_each(|(place, value)| *place = E::of_f64_once(*value));
 }
 
 /// [`rounded`] as a kernel of its own.

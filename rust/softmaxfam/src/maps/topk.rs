@@ -61,8 +61,21 @@ pub fn top_log_probs<E: Element>(
             let mut buffer = source.buffer();
             for row in rows {
                 let scale = scale_of(row);
-                let sum = dispatch(level, Chunk { source, scale, row, from: 0, to: classes, top: &mut top, buffer: &mut buffer });
-                write(level, &source, row, scale.temperature, sum, &mut top, &mut log_probs, &mut indices, &mut logsumexp);
+                let sum = dispatch(
+                    level,
+                    Chunk { source, scale, row, from: 0, to: classes, top: &mut top, buffer: &mut buffer },
+                );
+                write(
+                    level,
+                    &source,
+                    row,
+                    scale.temperature,
+                    sum,
+                    &mut top,
+                    &mut log_probs,
+                    &mut indices,
+                    &mut logsumexp,
+                );
             }
             Ok(())
         });
@@ -105,7 +118,7 @@ fn write<E: Element>(
 ) {
     let lse = sum.log_given(elementary::log_scalar(level, sum.sum), temperature);
     logsumexp.set(row, 0, E::of_f64_once(lse));
-    let undefined = !lse.is_finite() && !(lse == f64::NEG_INFINITY && source.is_absent(row));
+    let undefined = !(lse.is_finite() || (lse == f64::NEG_INFINITY && source.is_absent(row)));
     let rest = if undefined { E::NAN } else { E::NEG_INFINITY };
     let listed = top.take();
     for slot in 0..log_probs.classes() {

@@ -31,7 +31,11 @@ pub fn tsallis_entropy<E: Element>(
     out: &mut RowsMut<'_, E>,
 ) -> Result<()> {
     options.check(p)?;
-    alpha.check("alpha", p.rows(), |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) })?;
+    alpha.check(
+        "alpha",
+        p.rows(),
+        |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) },
+    )?;
     out.expect("out", p.rows(), 1)?;
     let row_cost = COST * p.classes() as f64;
     let job = Job { rows: p.rows(), row_cost, together: 1, interrupt: options.interrupt };

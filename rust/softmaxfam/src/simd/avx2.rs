@@ -48,7 +48,7 @@ static TO_FRONT: [[i32; 8]; 256] = {
         let (mut lane, mut count) = (0, 0);
         while lane < 8 {
             if mask >> lane & 1 == 1 {
-                table[mask][count] = lane as i32;
+                table[mask][count] = lane;
                 count += 1;
             }
             lane += 1;
@@ -322,7 +322,7 @@ impl Lanes for F64x8 {
         for part in 0..2 {
             let bits = intrinsics!(_mm256_movemask_pd(mask[part])) as usize;
             // bit i of four spread to bits 2i and 2i + 1: a 64-bit lane is two 32-bit lanes
-            let spread = (bits & 1) * 3 | (bits >> 1 & 1) * 12 | (bits >> 2 & 1) * 48 | (bits >> 3 & 1) * 192;
+            let spread = ((bits & 1) * 3) | ((bits >> 1 & 1) * 12) | ((bits >> 2 & 1) * 48) | ((bits >> 3 & 1) * 192);
             let (order, place) = (&TO_FRONT[spread], &mut target[count..count + 4]);
             intrinsics!({
                 let order = _mm256_loadu_si256(order.as_ptr().cast());

@@ -29,8 +29,12 @@ pub(crate) struct Layout {
 /// Rows in line, rows apart, classes reversed, classes strided with rows adjacent and apart.
 pub(crate) fn layouts(rows: usize, classes: usize) -> Vec<Layout> {
     let (r, c) = (rows as isize, classes as isize);
-    let layout = |start: isize, length: isize, strides| {
-        Layout { rows, classes, start: start as usize, length: length as usize, strides }
+    let layout = |start: isize, length: isize, strides| Layout {
+        rows,
+        classes,
+        start: start as usize,
+        length: length as usize,
+        strides,
     };
     vec![
         layout(0, r * c, (c, 1)),
@@ -83,4 +87,16 @@ pub(crate) fn on_each_isa<R>(f: impl Fn() -> R) -> Vec<R> {
 pub(crate) fn close(got: f64, expected: f64, tolerance: f64, what: &str, layout: &Layout) {
     let equal = got == expected || (got.is_nan() && expected.is_nan()) || (got - expected).abs() <= tolerance;
     assert!(equal, "{what}: {got} is not {expected} to within {tolerance} ({layout:?})");
+}
+
+/// A sum that carries its rounding along (Kahan), for terms that are not negative.
+pub(crate) fn carried_sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut carry) = (0.0, 0.0);
+    for term in terms {
+        let corrected: f64 = term - carry;
+        let next = sum + corrected;
+        carry = (next - sum) - corrected;
+        sum = next;
+    }
+    sum
 }

@@ -202,7 +202,8 @@ impl<E: Element> Filter<E> {
     /// The bound as the real type holds it, not rounded up.
     fn bound_below(&self) -> E::Real {
         let rounded = E::Real::of_f64(self.bound);
-        let below = self.bound - 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * E::Real::EPSILON.into();
+        let below =
+            self.bound - 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * E::Real::EPSILON.into();
         if rounded.into() <= self.bound { rounded } else { E::Real::of_f64(below) }
     }
 
@@ -229,7 +230,7 @@ impl<E: Element> Filter<E> {
             let (sum, slope) = (lanes.reduce_add(sum), lanes.reduce_add(slope));
             // Newton's step for (sum w^k)^(1/k) = 1, in units of the depth
             let step = if k == 1.0 { (sum - 1.0) / slope } else { (sum - sum.powf(1.0 - 1.0 / k)) / slope };
-            if !(step > 1e-3) {
+            if step.is_nan() || step <= 1e-3 {
                 break;
             }
             bound += step * depth;

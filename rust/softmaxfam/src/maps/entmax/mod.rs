@@ -94,7 +94,9 @@ pub fn entmax_threshold<E: Element>(
             let (middle, support, log_p) = match solved {
                 Solved::Undefined => (f64::NAN, 0, f64::NAN),
                 Solved::Absent => (f64::NEG_INFINITY, 0, f64::NEG_INFINITY),
-                Solved::Listed { highest, support, log_p_max } => (order.normalizer(highest, log_p_max), support, log_p_max),
+                Solved::Listed { highest, support, log_p_max } => {
+                    (order.normalizer(highest, log_p_max), support, log_p_max)
+                }
                 Solved::Spread { highest, solution } => {
                     (order.normalizer(highest, solution.log_p_max), solution.support, solution.log_p_max)
                 }
@@ -155,7 +157,11 @@ pub fn entmax_sparse<E: Element>(
 
 fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<'_>) -> Result<()> {
     options.check(scores)?;
-    alpha.check("alpha", scores.rows(), |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) })
+    alpha.check(
+        "alpha",
+        scores.rows(),
+        |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) },
+    )
 }
 
 fn job<'a, E: Element>(source: &Source<'_, E>, options: &Options<'a>) -> Job<'a> {
@@ -242,7 +248,11 @@ impl<'a, E: Element> Solver<'a, E> {
             State::Undefined => Solved::Undefined,
             State::TooMany => self.solve_spread(isa, row, order),
             State::Listed if self.filter.highest == f64::NEG_INFINITY => {
-                if self.source.is_absent(row) { Solved::Absent } else { Solved::Undefined }
+                if self.source.is_absent(row) {
+                    Solved::Absent
+                } else {
+                    Solved::Undefined
+                }
             }
             State::Listed => self.solve_listed(order),
         }

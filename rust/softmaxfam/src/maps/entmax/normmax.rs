@@ -31,13 +31,17 @@ pub fn normmax<E: Element>(
     out: &mut RowsMut<'_, E>,
 ) -> Result<()> {
     options.check(scores)?;
-    alpha.check("alpha", scores.rows(), |given| if given > 1.0 { Ok(()) } else { Err(Error::Alpha { given, above: 1.0 }) })?;
+    alpha.check(
+        "alpha",
+        scores.rows(),
+        |given| if given > 1.0 { Ok(()) } else { Err(Error::Alpha { given, above: 1.0 }) },
+    )?;
     out.expect("out", scores.rows(), scores.classes())?;
     let source = Source::new(scores, options.mask).written_to(out);
     let level = Level::active();
     for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
         let mut solver = Solver::new(level, source);
-        let mut results = vec![E::ZERO; STRIP];
+        let mut results = [E::ZERO; STRIP];
         for row in rows {
             let (alpha, temperature) = (alpha.of(row), options.temperature.of(row));
             let (solver, results) = (&mut solver, &mut results[..]);

@@ -152,12 +152,7 @@ pub(super) fn climb(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> So
         let coefficient = if a == 0.0 { 1.0 } else { a * (a * u).exp() };
         let found = sums(coefficient);
         let r = found.r.value();
-        let solution = || Solution {
-            coefficient,
-            total: 1.0 + r,
-            log_p_max: -r.ln_1p(),
-            support: found.support + 1,
-        };
+        let solution = || Solution { coefficient, total: 1.0 + r, log_p_max: -r.ln_1p(), support: found.support + 1 };
         if last || a == 0.0 {
             return solution();
         }

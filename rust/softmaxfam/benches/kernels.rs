@@ -1,0 +1,63 @@
+//! The kernels on their own: `cargo bench -p softmaxfam`; `cargo bench -p softmaxfam -- --test` runs each once.
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use softmaxfam::{Options, Rows, RowsMut};
+
+const SHAPES: [(usize, usize); 4] = [(1 << 16, 16), (1 << 13, 128), (64, 1 << 14), (4, 1 << 18)];
+
+fn scores(count: usize) -> Vec<f32> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from((state >> 32) as u32) / f64::from(u32::MAX)
+    };
+    // the sum of twelve uniform numbers is near enough to a normal one
+    (0..count).map(|_| ((0..12).map(|_| next()).sum::<f64>() - 6.0) as f32).collect()
+}
+
+#[divan::bench(args = SHAPES)]
+fn logsumexp(bencher: Bencher<'_, '_>, (rows, classes): (usize, usize)) {
+    let data = scores(rows * classes);
+    let mut lse = vec![0.0; rows];
+    bencher.counter(BytesCount::of_slice(&data)).bench_local(|| {
+        let x = Rows::new(black_box(&data), classes).unwrap();
+        softmaxfam::logsumexp(&x, &Options::default(), &mut RowsMut::new(&mut lse, 1).unwrap())
+    });
+}
+
+#[divan::bench(args = SHAPES)]
+fn softmax(bencher: Bencher<'_, '_>, (rows, classes): (usize, usize)) {
+    let data = scores(rows * classes);
+    let mut p = vec![0.0; data.len()];
+    bencher.counter(BytesCount::of_slice(&data)).bench_local(|| {
+        let x = Rows::new(black_box(&data), classes).unwrap();
+        softmaxfam::softmax(&x, &Options::default(), &mut RowsMut::new(&mut p, classes).unwrap())
+    });
+}
+
+#[divan::bench(args = SHAPES, consts = [13, 15, 20])]
+fn entmax<const TENTHS: usize>(bencher: Bencher<'_, '_>, (rows, classes): (usize, usize)) {
+    let data = scores(rows * classes);
+    let mut p = vec![0.0; data.len()];
+    bencher.counter(BytesCount::of_slice(&data)).bench_local(|| {
+        let x = Rows::new(black_box(&data), classes).unwrap();
+        let alpha = (TENTHS as f64 / 10.0).into();
+        softmaxfam::entmax(&x, alpha, &Options::default(), &mut RowsMut::new(&mut p, classes).unwrap())
+    });
+}
+
+#[divan::bench(args = SHAPES)]
+fn top_log_probs(bencher: Bencher<'_, '_>, (rows, classes): (usize, usize)) {
+    let data = scores(rows * classes);
+    let (mut log_probs, mut indices, mut lse) = (vec![0.0; rows * 10], vec![0; rows * 10], vec![0.0; rows]);
+    bencher.counter(BytesCount::of_slice(&data)).bench_local(|| {
+        let x = Rows::new(black_box(&data), classes).unwrap();
+        let (mut l, mut i) = (RowsMut::new(&mut log_probs, 10).unwrap(), RowsMut::new(&mut indices, 10).unwrap());
+        softmaxfam::top_log_probs(&x, 10, &Options::default(), &mut l, &mut i, &mut RowsMut::new(&mut lse, 1).unwrap())
+    });
+}
+
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,77 @@
+"""The command line."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import softmaxfam_rs as sf
+
+
+def run(*arguments, fails=False):
+    done = subprocess.run(
+        [sys.executable, "-m", "softmaxfam_rs.cli", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stdout + done.stderr).replace("│", " ").split())  # as if it were one line
+
+
+@pytest.fixture
+def scores(tmp_path, rng):
+    x = rng.standard_normal((50, 300)).astype(np.float32)
+    np.save(tmp_path / "scores.npy", x)
+    return x
+
+
+def test_info_names_the_instruction_set():
+    text = run("info")
+    assert sf.show_config()["isa"] in text
+    assert "threads" in text
+
+
+def test_demo_of_a_text_of_ones_own(tmp_path):
+    text = " ".join(f"word{'abcdefghijklmnop'[i * i % 16]} and {'qrstuvwxyz'[i % 10]}thing" for i in range(3000))
+    (tmp_path / "text.txt").write_text(text)
+    said = run("demo", "--text", tmp_path / "text.txt", "--words", 20, "--out", tmp_path / "demo")
+    assert "logsumexp" in said and "SciPy" in said
+    assert (tmp_path / "demo" / "support.png").stat().st_size > 1000
+    assert "cannot be read" in run("demo", "--text", tmp_path / "none.txt", fails=True)
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("softmax", 1.0), ("sparsemax", 2.0), ("entmax", 1.3)])
+def test_normalize_writes_npz(name, alpha, scores, tmp_path):
+    run("normalize", tmp_path / "scores.npy", "--map", name, "--alpha", 1.3, "--top", 7, "--out", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as out:
+        dense = sf.entmax(scores, alpha)
+        np.testing.assert_array_equal(out["indices"], np.argsort(-scores, axis=1, kind="stable")[:, :7])
+        np.testing.assert_allclose(
+            out["probs"], np.take_along_axis(dense, out["indices"], axis=1), rtol=1e-5, atol=1e-7
+        )
+
+
+def test_normalize_writes_csv(scores, tmp_path):
+    run("normalize", tmp_path / "scores.npy", "--top", 2, "--out", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 100
+    assert int(rows[0]["class"]) == scores[0].argmax()
+
+
+@pytest.mark.usefixtures("scores")
+def test_normalize_refuses_clearly_and_leaves_nothing(tmp_path):
+    (tmp_path / "text.npy").write_text("no array")
+    good = tmp_path / "scores.npy"
+    for arguments, word in [
+        ((tmp_path / "none.npy", "--out", tmp_path / "o.npz"), "cannot be read"),
+        ((tmp_path / "text.npy", "--out", tmp_path / "o.npz"), "cannot be read"),
+        ((good, "--out", tmp_path / "o.txt"), ".npz or .csv"),
+        ((good, "--top", 301, "--out", tmp_path / "o.npz"), "301"),
+        ((good, "--temperature", 0, "--out", tmp_path / "o.npz"), "temperature"),
+        ((good, "--map", "entmax", "--alpha", -1, "--out", tmp_path / "o.npz"), "alpha"),
+    ]:
+        said = run("normalize", *arguments, fails=True)
+        assert word in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.npy", "text.npy"]
