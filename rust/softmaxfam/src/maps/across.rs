@@ -10,7 +10,7 @@
 use super::expsum::{ExpSum, HEADROOM, Scaled, TURNS, Terms, WideOf, base_for, spread};
 use crate::elementary::Window;
 use crate::options::PerRow;
-use crate::rows::Source;
+use crate::rows::{BLOCK, Source};
 use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
 
 /// The most rows that are taken side by side: four cache lines of f32.
@@ -36,13 +36,17 @@ pub(crate) fn sums<I: Isa, E: Element>(
     let columns = &mut columns[..width / n];
     for from in (0..source.classes()).step_by(CLASSES) {
         let to = source.classes().min(from + CLASSES);
+        if from % BLOCK == 0 {
+            columns.iter_mut().for_each(Column::carry);
+        }
         let (tile, pitch) = source.tile(first, width, from, to, packed);
         for (index, column) in columns.iter_mut().enumerate() {
             column.add(&Strip { isa, tile: &tile[index * n..], pitch, classes: to - from });
         }
     }
-    for (column, sums) in columns.iter().zip(sums.chunks_mut(n)) {
-        sums.copy_from_slice(&column.finished()[..sums.len()]);
+    for (column, sums) in columns.iter_mut().zip(sums.chunks_mut(n)) {
+        column.carry();
+        sums.copy_from_slice(&column.bases[..sums.len()]);
     }
 }
 
@@ -81,7 +85,7 @@ struct Column<'p, I: Isa, E: Element> {
     temperature: &'p PerRow<'p>,
     first: usize,
     count: usize,
-    bases: [ExpSum; 16], // their sums are in `sums`
+    bases: [ExpSum; 16], // with the sums of all blocks but the present one
     limits: [f64; 16],   // a score above it needs a new shift; -inf before the first finite score
     wide: Wide<I, E>,    // the sums
     limit: V<I, E>,      // the limits, as lanes
@@ -159,9 +163,10 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
             if highest.is_finite() && highest > self.limits[lane] && due(self.limits[lane]) {
                 let temperature = self.temperature.of(self.first + lane);
                 let (reference, shift) = base_for(highest, temperature);
-                let base = ExpSum { sum: sums[lane], ..self.bases[lane] };
-                sums[lane] = base.rebased(reference, shift, temperature);
-                self.bases[lane] = ExpSum { reference, shift, sum: 0.0 };
+                let base = self.bases[lane];
+                sums[lane] = ExpSum { sum: sums[lane], ..base }.rebased(reference, shift, temperature);
+                let sum = base.rebased(reference, shift, temperature);
+                self.bases[lane] = ExpSum { reference, shift, sum };
                 self.limits[lane] = highest + HEADROOM * temperature;
             }
         }
@@ -187,8 +192,11 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
         (wide, highest)
     }
 
-    fn finished(&self) -> [ExpSum; 16] {
+    /// Adds the sums of the present block to the others: few additions in each line of them round little.
+    #[inline(always)]
+    fn carry(&mut self) {
         let sums = E::Real::wide_lanes(self.isa, self.wide);
-        std::array::from_fn(|lane| ExpSum { sum: sums[lane], ..self.bases[lane] })
+        self.bases.iter_mut().zip(sums).for_each(|(base, sum)| base.sum += sum);
+        self.wide = E::Real::wide_zero(self.isa);
     }
 }

@@ -83,29 +83,16 @@ struct Piece {
 }
 
 impl<E: Element> Project<'_, '_, E> {
-    /// Calls `visit` with strips of z = (x - highest) / T.
-    #[inline(always)]
-    fn for_each_strip<I: Isa>(&mut self, isa: I, highest: f64, mut visit: impl FnMut(&[f64])) {
-        let lanes = isa.f64();
-        let (highest, divisor) = (lanes.splat(highest), lanes.splat(self.temperature));
-        for from in self.strips.starts() {
-            let strip = self.strips.at(isa, self.row, from);
-            for x in strip.chunks_mut(8) {
-                lanes.store_part(lanes.div(lanes.sub(lanes.load_or(x, 0.0), highest), divisor), x);
-            }
-            visit(strip);
-        }
-    }
-
     #[inline(always)]
     fn piece<I: Isa>(&mut self, isa: I, highest: f64, tau: f64) -> Piece {
         let lanes = isa.f64();
-        let (zero, one, middle) = (lanes.splat(0.0), lanes.splat(1.0), lanes.splat(tau));
+        let [zero, one, top, divisor, tau] = [0.0, 1.0, highest, self.temperature, tau].map(|value| lanes.splat(value));
         let mut piece = Piece::default();
-        self.for_each_strip(isa, highest, |strip| {
+        for from in self.strips.starts() {
             let mut sum = zero;
-            for z in strip.chunks(8) {
-                let above = lanes.sub(lanes.load_or(z, f64::NEG_INFINITY), middle);
+            for x in self.strips.at(isa, self.row, from).chunks(8) {
+                let z = lanes.div(lanes.sub(lanes.load_or(x, f64::NEG_INFINITY), top), divisor);
+                let above = lanes.sub(z, tau);
                 let capped = lanes.ge(above, one);
                 let inside = lanes.select(capped, zero, lanes.max(above, zero));
                 sum = lanes.add(sum, inside);
@@ -113,7 +100,7 @@ impl<E: Element> Project<'_, '_, E> {
                 piece.linear += lanes.bits(lanes.gt(inside, zero)).count_ones() as usize;
             }
             piece.inside += lanes.reduce_add(sum);
-        });
+        }
         piece
     }
 }

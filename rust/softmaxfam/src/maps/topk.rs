@@ -11,7 +11,7 @@ use crate::elementary;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::rows::{BLOCK, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 
 const GROUP: usize = 8;
@@ -176,7 +176,10 @@ impl<E: Element> Top<E> {
         let mut groups = block.chunks_exact(GROUP * n);
         for group in &mut groups {
             let bar = lanes.splat(self.bar.unwrap_or(E::NEG_INFINITY).to_real());
-            let x: [V<I, E>; GROUP] = std::array::from_fn(|way| E::load(isa, &group[way * n..(way + 1) * n]));
+            let mut x = [lanes.splat(E::Real::ZERO); GROUP];
+            for (way, x) in x.iter_mut().enumerate() {
+                *x = E::load(isa, &group[way * n..(way + 1) * n]);
+            }
             let top = lanes.max(
                 lanes.max(lanes.max(x[0], x[1]), lanes.max(x[2], x[3])),
                 lanes.max(lanes.max(x[4], x[5]), lanes.max(x[6], x[7])),

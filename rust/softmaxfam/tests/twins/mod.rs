@@ -16,6 +16,9 @@ pub(crate) fn scores<E: Element>(count: usize, scale: f64) -> Vec<E> {
     (0..count).map(|_| E::of_f64_once(scale * normal())).collect()
 }
 
+/// The length and the stride of one axis.
+type Axis = [(usize, isize); 1];
+
 /// A place in memory for each position of some rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -50,7 +53,7 @@ impl Layout {
         (self.start as isize + row as isize * self.strides.0 + class as isize * self.strides.1) as usize
     }
 
-    fn axes(&self) -> ([(usize, isize); 1], [(usize, isize); 1]) {
+    fn axes(&self) -> (Axis, Axis) {
         ([(self.rows, self.strides.0)], [(self.classes, self.strides.1)])
     }
 

@@ -118,7 +118,10 @@ impl<E: Element> Filter<E> {
         let mut at = first;
         let mut groups = block.chunks_exact(GROUP * n);
         for group in &mut groups {
-            let x: [V<I, E>; GROUP] = std::array::from_fn(|k| E::load(isa, &group[k * n..(k + 1) * n]));
+            let mut x = [lanes.splat(E::Real::ZERO); GROUP];
+            for (way, x) in x.iter_mut().enumerate() {
+                *x = E::load(isa, &group[way * n..(way + 1) * n]);
+            }
             let top = lanes.max(
                 lanes.max(lanes.max(x[0], x[1]), lanes.max(x[2], x[3])),
                 lanes.max(lanes.max(x[4], x[5]), lanes.max(x[6], x[7])),
