@@ -62,7 +62,8 @@ def test_out_is_written_and_returned(of, rng):
         expected = of(x)
         for out in (np.empty(x.shape), np.empty(x.shape[::-1]).T, np.empty((20, 2 * x.shape[1]))[:, ::2]):
             assert of(x, out=out) is out
-            np.testing.assert_array_equal(out, expected)
+            # softmax rounds in another order where results do not follow each other
+            np.testing.assert_allclose(out, expected, rtol=1e-15)
         inside = x.copy()
         assert of(inside, out=inside) is inside
         np.testing.assert_array_equal(inside, of(x.copy()))

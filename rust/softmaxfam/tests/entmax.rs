@@ -92,8 +92,8 @@ fn check<E: Element>(data: &[E], layout: &Layout, alpha: f64, temperature: f64, 
         close(log_p_max[row].to_f64(), top.ln(), tolerance * top.ln().abs().max(1.0) / top, "log_p_max", layout);
         let at = |class: usize| 1.0 + (alpha - 1.0) * (x[class] / temperature - normalizer[row].to_f64());
         if alpha > 1.05 && alpha < 3.0 && size_of::<E>() == 8 {
-            for class in 0..classes {
-                close(at(class).max(0.0).powf(1.0 / (alpha - 1.0)), expected[class], 1e-9 / top, "normalizer", layout);
+            for (class, &p) in expected.iter().enumerate() {
+                close(at(class).max(0.0).powf(1.0 / (alpha - 1.0)), p, 1e-9 / top, "normalizer", layout);
             }
         }
         let positive = p.iter().filter(|p| p.to_f64() > 0.0).count();

@@ -238,6 +238,67 @@ impl<I: Isa, E: Element> Adder<I, E> {
         }
     }
 
+    /// As [`Self::add_block`], of scores that are computed with in their own type, the terms being stored too. They are
+    /// rounded there, and the sum is theirs.
+    #[inline(always)]
+    pub(crate) fn add_block_to(&mut self, block: &[E], target: &mut [E]) {
+        if self.limit.is_none() {
+            let head = highest(self.isa, &block[..block.len().min(HEAD)]);
+            self.rebase(if head > f64::NEG_INFINITY { head } else { highest(self.isa, block) });
+        }
+        let Some(limit) = self.limit else {
+            target.fill(E::ZERO);
+            return self.add_without_terms(block);
+        };
+        let (mut sum, highest) = self.stored_terms(block, target);
+        if highest > limit {
+            self.rebase(highest);
+            if highest == f64::INFINITY {
+                return self.add_without_terms(block);
+            }
+            sum = self.stored_terms(block, target).0;
+        }
+        self.state.sum += sum;
+    }
+
+    #[inline(always)]
+    fn stored_terms(&self, block: &[E], target: &mut [E]) -> (f64, f64) {
+        let lanes = E::Real::lanes(self.isa);
+        let n = LanesOf::<I, E>::N;
+        let scaled = Scaled::new(lanes, &self.scale, lanes.splat(Real::of_f64(self.state.reference)));
+        let window = Window::new(lanes, self.state.shift);
+        let mut highest = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); WAYS];
+        let mut total = E::Real::wide_zero(self.isa);
+        let zero = lanes.splat(E::Real::ZERO);
+        for (block, target) in block.chunks(TURNS * WAYS * n).zip(target.chunks_mut(TURNS * WAYS * n)) {
+            let mut sums = [zero; WAYS];
+            let (mut groups, mut places) = (block.chunks_exact(WAYS * n), target.chunks_exact_mut(WAYS * n));
+            for (group, place) in (&mut groups).zip(&mut places) {
+                for way in 0..WAYS {
+                    let x = E::load(self.isa, &group[way * n..(way + 1) * n]);
+                    highest[way] = lanes.max(x, highest[way]);
+                    let (z, low) = scaled.of(x);
+                    let term = elementary::exp(lanes, z, low, &window);
+                    E::store(self.isa, term, &mut place[way * n..(way + 1) * n]);
+                    sums[way] = lanes.add(sums[way], term);
+                }
+            }
+            let (rest, places) = (groups.remainder(), places.into_remainder());
+            for (way, (vector, place)) in rest.chunks(n).zip(places.chunks_mut(n)).enumerate() {
+                let x = E::load_or(self.isa, vector, E::NEG_INFINITY);
+                highest[way] = lanes.max(x, highest[way]);
+                let (z, low) = scaled.of(x);
+                let term = elementary::exp(lanes, z, low, &window);
+                E::store_part(self.isa, term, place);
+                sums[way] = lanes.add(sums[way], term);
+            }
+            let met = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
+            total = E::Real::wide_add(self.isa, total, met);
+        }
+        let highest = lanes.max(lanes.max(highest[0], highest[1]), lanes.max(highest[2], highest[3]));
+        (E::Real::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
+    }
+
     /// The sum of the terms of a block, and its largest score; NaN does not count in that.
     #[inline(always)]
     fn terms(&self, block: &[E]) -> (f64, f64) {

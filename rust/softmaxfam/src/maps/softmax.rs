@@ -1,6 +1,7 @@
 //! softmax and log_softmax of each row.
 //!
-//! Method. The sum of exponentials (`expsum`), then one more pass over the row, still in cache, that writes
+//! Method. softmax of f32 and f64 stores the terms while `expsum` sums them, then scales them in a pass over the row, still
+//! in cache. Otherwise: the sum of exponentials, then one more pass over the row that writes
 //! e^(x / T) 2^-(shift + j) (2^j / sum), or x / T - logsumexp. j = log2 of the sum, so that the last factor lies in (1/2, 1]; it is used as the
 //! sum of two numbers, which makes the quotient right to half a unit in the last place: one dominant class gets
 //! exactly 1. Rows longer than `expsum::CHUNK` are summed and written in chunks that threads share.
@@ -8,7 +9,7 @@
 //! Cost. Two reads of the row and one write; the second read is from cache up to CHUNK.
 
 use super::across;
-use super::expsum::{CHUNK, ExpSum, Scale, Scaled, spread};
+use super::expsum::{Adder, CHUNK, ExpSum, Scale, Scaled, spread};
 use super::logsumexp::{COST, RowSums, chunked_sums, job, logs_of};
 use crate::elementary::{self, Window};
 use crate::error::Result;
@@ -48,6 +49,8 @@ pub(crate) trait Normal: Copy + Send + Sync + 'static {
     fn absent<E: Element>() -> E;
     /// The normaliser of a row with a finite positive sum, given log of the sum where [`Self::NEEDS_LOG`].
     fn normaliser<L: Lanes>(lanes: L, sums: &[ExpSum], logs: &[f64]) -> Normaliser<L>;
+    /// Whether the terms are stored before the sum is known, where the element type holds them.
+    const IS_STORED_FIRST: bool;
     /// Whether `normaliser` reads the logarithms.
     const NEEDS_LOG: bool;
     /// The result of each lane.
@@ -73,6 +76,7 @@ fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
 }
 
 impl Normal for Probability {
+    const IS_STORED_FIRST: bool = true;
     const NEEDS_LOG: bool = false;
 
     fn absent<E: Element>() -> E {
@@ -103,6 +107,7 @@ impl Normal for Probability {
 }
 
 impl Normal for LogProbability {
+    const IS_STORED_FIRST: bool = false;
     const NEEDS_LOG: bool = true;
 
     fn absent<E: Element>() -> E {
@@ -196,6 +201,13 @@ impl<E: Element, N: Normal> Kernel for NormaliseRows<'_, '_, E, N> {
         for first in rows.clone().step_by(together) {
             let count = together.min(rows.end - first);
             let (sums, logs) = (&mut sums[..count], &mut logs[..count]);
+            if N::IS_STORED_FIRST && size_of::<E>() == size_of::<E::Real>() && call.source.is_in_line() && call.in_line
+            {
+                for row in first..first + count {
+                    store_then_scale::<I, E, N>(isa, &call, row, &mut buffers.scores, out);
+                }
+                continue;
+            }
             row_sums.fill(isa, first, sums);
             if N::NEEDS_LOG {
                 logs_of(isa, sums, logs);
@@ -208,6 +220,53 @@ impl<E: Element, N: Normal> Kernel for NormaliseRows<'_, '_, E, N> {
                 let write = Write::<I, E, N>::new(isa, &call, row, sum, *log);
                 write.classes(0..call.source.classes(), row, &mut buffers, out);
             }
+        }
+    }
+}
+
+/// One exponential a class: the terms are stored in their place while they are summed, and scaled once the sum is known.
+#[inline(always)]
+fn store_then_scale<I: Isa, E: Element, N: Normal>(
+    isa: I,
+    call: &Call<'_, E>,
+    row: usize,
+    scores: &mut [E],
+    out: &mut RowsMut<'_, E>,
+) {
+    let (classes, temperature) = (call.source.classes(), call.temperature.of(row));
+    let mut bases = [ExpSum::EMPTY; CHUNK / BLOCK]; // under which the terms of each block were stored
+    let mut adder = Adder::<I, E>::new(isa, Scale::new(temperature));
+    for (from, base) in (0..classes).step_by(BLOCK).zip(&mut bases) {
+        let to = classes.min(from + BLOCK);
+        let block = call.to_write.block(row, from, scores);
+        adder.add_block_to(block, out.place(row, from, to, &mut []));
+        *base = ExpSum { sum: 1.0, ..adder.sum() };
+    }
+    let sum = adder.sum();
+    if let Some(value) = of_unusual_sum::<E, N>(&call.source, row, &sum) {
+        return out.fill(row, value);
+    }
+    let lanes = E::Real::lanes(isa);
+    let n = LanesOf::<I, E>::N;
+    for (from, base) in (0..classes).step_by(BLOCK).zip(&bases) {
+        let total = sum.sum / base.rebased(sum.reference, sum.shift, temperature);
+        let inverse = 1.0 / total;
+        let [high, mut low] = in_two_parts::<E::Real>(inverse);
+        if size_of::<E>() == 8 {
+            low = (-high).mul_add(total, 1.0) * inverse; // what the division lost
+        }
+        let low = if low.is_finite() { low } else { 0.0 };
+        let parts = [high, low].map(|part| lanes.splat(Real::of_f64(part)));
+        let target = out.place(row, from, classes.min(from + BLOCK), &mut []);
+        let mut vectors = target.chunks_exact_mut(n);
+        for vector in &mut vectors {
+            let term = E::load(isa, vector);
+            E::store(isa, lanes.mul_add(term, parts[0], lanes.mul(term, parts[1])), vector);
+        }
+        let rest = vectors.into_remainder();
+        if !rest.is_empty() {
+            let term = E::load_or(isa, rest, E::ZERO);
+            E::store_part(isa, lanes.mul_add(term, parts[0], lanes.mul(term, parts[1])), rest);
         }
     }
 }

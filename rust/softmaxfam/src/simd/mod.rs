@@ -144,4 +144,4 @@ pub(crate) fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,3 +10,167 @@ pub(crate) fn on_each_isa<K: Kernel + Copy>(kernel: K) -> Vec<(&'static str, K::
     println!("ran on {:?}", isa::available());
     results
 }
+
+const EDGES: [f64; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+    3.0e38,
+    -2.5e-38,
+    1.0e-45,
+    7.25,
+    0.1,
+    -0.1,
+    65519.9,
+    1.0e-7,
+    123_456.789,
+];
+
+/// Bits of all that an operation gave; NaNs count as one.
+fn bits<R: Real>(values: &[R]) -> Vec<u64> {
+    let of = |value: f64| if value.is_nan() { u64::MAX } else { value.to_bits() };
+    values.iter().map(|value| of((*value).into())).collect()
+}
+
+/// The results of all operations on rotated edges, as bits.
+#[derive(Clone, Copy)]
+struct Operations<R>(std::marker::PhantomData<R>);
+
+impl<R: Real> Kernel for Operations<R> {
+    type Output = Vec<u64>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Vec<u64> {
+        let lanes = R::lanes(isa);
+        let n = <R::Lanes<I> as Lanes>::N;
+        let mut found = Vec::new();
+        for shift in 0..16 {
+            let rotated = |by: usize| -> Vec<R> { (0..n).map(|lane| R::of_f64(EDGES[(lane + by) % 16])).collect() };
+            let (a, b, c) = (rotated(0), rotated(shift), rotated(3 * shift + 1));
+            let (va, vb, vc) = (lanes.load(&a), lanes.load(&b), lanes.load(&c));
+            let mut buffer = vec![R::ZERO; n];
+            let results = [
+                lanes.add(va, vb),
+                lanes.sub(va, vb),
+                lanes.mul(va, vb),
+                lanes.div(va, vb),
+                lanes.mul_add(va, vb, vc),
+                lanes.neg_mul_add(va, vb, vc),
+                lanes.sqrt(vb),
+                lanes.max(va, vb),
+                lanes.min(va, vb),
+                lanes.select(lanes.gt(va, vb), va, vc),
+                lanes.select(lanes.ge(va, vb), va, vc),
+                lanes.select(lanes.eq(va, vb), va, vc),
+                lanes.select(lanes.is_nan(vb), va, vc),
+                lanes.load_or(&b[..shift % n], R::of_f64(-3.0)),
+                lanes.splat(b[0]),
+            ];
+            for result in results {
+                lanes.store(result, &mut buffer);
+                found.extend(bits(&buffer));
+                let mut part = vec![R::ZERO; shift % n];
+                lanes.store_part(result, &mut part);
+                found.extend(bits(&part));
+            }
+            let mask = lanes.gt(va, vb);
+            let mut kept = vec![R::ZERO; n];
+            let count = lanes.compress(mask, va, &mut kept);
+            found.extend(bits(&kept[..count]));
+            found.extend([u64::from(lanes.bits(mask)), u64::from(lanes.any(mask))]);
+            let finite: Vec<R> = b.iter().map(|x| if (*x).into().is_finite() { *x } else { R::ZERO }).collect();
+            let v = lanes.load(&finite);
+            found.extend(bits(&[lanes.reduce_add(v), lanes.reduce_max(v), lanes.reduce_min(v)]));
+            let positive: Vec<R> = b.iter().map(|x| R::of_f64((*x).into().abs().clamp(1e-30, 1e30))).collect();
+            let positive: Vec<R> =
+                positive.iter().map(|x| if (*x).into().is_nan() { R::of_f64(2.0) } else { *x }).collect();
+            let (exponent, significand) = lanes.split_exponent(lanes.load(&positive));
+            lanes.store(exponent, &mut buffer);
+            found.extend(bits(&buffer));
+            lanes.store(significand, &mut buffer);
+            found.extend(bits(&buffer));
+        }
+        found
+    }
+}
+
+#[test]
+fn operations_give_the_same_bits_on_every_instruction_set() {
+    for results in [
+        on_each_isa(Operations::<f32>(std::marker::PhantomData)),
+        on_each_isa(Operations::<f64>(std::marker::PhantomData)),
+    ] {
+        let (_, expected) = results.last().expect("generic is always there");
+        for (name, found) in &results {
+            assert!(found == expected, "{name} differs from generic");
+        }
+    }
+}
+
+#[test]
+fn generic_operations_are_those_of_plain_rust() {
+    struct Few;
+    impl Kernel for Few {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> Vec<f32> {
+            let lanes = isa.f32();
+            let mut kept = vec![0.0; 16];
+            let x: Vec<f32> = (0..16).map(|lane| lane as f32).collect();
+            let v = lanes.load(&x);
+            let count = lanes.compress(lanes.gt(v, lanes.splat(11.5)), v, &mut kept);
+            kept.truncate(count);
+            kept.push(lanes.reduce_add(v));
+            kept.push(lanes.reduce_max(lanes.neg_mul_add(v, v, lanes.splat(1.0))));
+            kept
+        }
+    }
+    let found = isa::forced("generic", || dispatch(Level::active(), Few)).expect("always there");
+    assert_eq!(found, [12.0, 13.0, 14.0, 15.0, 120.0, 1.0]);
+}
+
+/// All 2^16 numbers of a half-precision type, loaded, and stored back; and f32 numbers rounded to it.
+#[derive(Clone, Copy)]
+struct Halves;
+
+impl Kernel for Halves {
+    type Output = (Vec<u32>, Vec<u16>);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let lanes = isa.f32();
+        let (mut loaded, mut stored) = (Vec::new(), Vec::new());
+        let (mut wide, mut f, mut b) = ([0.0; 16], [f16::ZERO; 16], [bf16::ZERO; 16]);
+        let is_number = |x: f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
+        for start in (0..=u16::MAX).step_by(16) {
+            let halves: [f16; 16] = std::array::from_fn(|lane| f16::from_bits(start + lane as u16));
+            let brains: [bf16; 16] = std::array::from_fn(|lane| bf16::from_bits(start + lane as u16));
+            for v in [isa.load_f16(&halves), isa.load_bf16(&brains)] {
+                lanes.store(v, &mut wide);
+                loaded.extend(wide.map(is_number));
+            }
+            // between two numbers of the type, and halfway
+            let between: [f32; 16] = std::array::from_fn(|lane| {
+                f32::from_bits((u32::from(start + lane as u16) << 16) | [0x7fff, 0x8000, 0x8001, 0x1234][lane % 4])
+            });
+            isa.store_f16(lanes.load(&between), &mut f);
+            isa.store_bf16(lanes.load(&between), &mut b);
+            stored.extend(f.iter().map(|x| if x.is_nan() { u16::MAX } else { x.to_bits() }));
+            stored.extend(b.iter().map(|x| if x.is_nan() { u16::MAX } else { x.to_bits() }));
+        }
+        (loaded, stored)
+    }
+}
+
+#[test]
+fn half_precision_is_loaded_exactly_and_rounded_once() {
+    let results = on_each_isa(Halves);
+    let (_, expected) = results.last().expect("generic is always there");
+    for (name, found) in &results {
+        assert!(found == expected, "{name} differs from generic");
+    }
+}

@@ -232,7 +232,12 @@ impl<E: Element> Filter<E> {
             }
             let (sum, slope) = (lanes.reduce_add(sum), lanes.reduce_add(slope));
             // Newton's step for (sum w^k)^(1/k) = 1, in units of the depth
-            let step = if k == 1.0 { (sum - 1.0) / slope } else { (sum - sum.powf(1.0 - 1.0 / k)) / slope };
+            let power = match self.reach.power {
+                1 => 1.0,
+                2 => sum.sqrt(),
+                _ => sum.powf(1.0 - 1.0 / k),
+            };
+            let step = (sum - power) / slope;
             if step.is_nan() || step <= 1e-3 {
                 break;
             }

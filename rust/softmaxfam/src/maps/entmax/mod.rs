@@ -258,10 +258,10 @@ impl<'a, E: Element> Solver<'a, E> {
         }
     }
 
-    /// A start below u, from a lower bound of the threshold score.
+    /// A start above p_max^a, from a lower bound of the threshold score.
     fn start(&self, highest: f64, order: Order) -> f64 {
         let reached = (highest - self.filter.bound()) / self.filter.depth();
-        if order.has_cut && reached < 1.0 { (-reached.ln() / order.a * (1.0 - 1e-9)).max(0.0) } else { 0.0 }
+        if order.has_cut && reached < 1.0 { (reached * (1.0 + 1e-9)).min(1.0) } else { 1.0 }
     }
 
     fn solve_listed(&mut self, order: Order) -> Solved {
@@ -283,7 +283,7 @@ impl<'a, E: Element> Solver<'a, E> {
             sums
         });
         dispatch(self.level, Probabilities { order, solution, z: &self.z, p: &mut self.p });
-        self.p[at] = 1.0 / solution.total;
+        self.p[at] = solution.p_max;
         Solved::Listed { highest, support: solution.support, log_p_max: solution.log_p_max }
     }
 

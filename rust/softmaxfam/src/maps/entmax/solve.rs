@@ -20,7 +20,8 @@ pub(super) struct Solution {
     pub(super) coefficient: f64,
     /// sum_i r_i
     pub(super) total: f64,
-    /// -u
+    /// The largest probability, and its logarithm.
+    pub(super) p_max: f64,
     pub(super) log_p_max: f64,
     /// The number of classes with r_i > 0.
     pub(super) support: usize,
@@ -123,7 +124,20 @@ impl Kernel for Probabilities<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if self.order.a == 1.0 {
+            return projected(isa, self.solution.p_max, self.z, self.p);
+        }
         with_curve!(self.order, curve => probabilities(isa, curve, &self.solution, self.z, self.p));
+    }
+}
+
+/// p = [z + p_max]_+: on the straight curve no digit is lost to a product.
+#[inline(always)]
+fn projected<I: Isa>(isa: I, p_max: f64, z: &[f64], p: &mut [f64]) {
+    let lanes = isa.f64();
+    let (zero, p_max) = (lanes.splat(0.0), lanes.splat(p_max));
+    for (z, p) in z.chunks(8).zip(p.chunks_mut(8)) {
+        lanes.store_part(lanes.max(lanes.add(lanes.load_or(z, 0.0), p_max), zero), p);
     }
 }
 
@@ -143,8 +157,54 @@ fn probabilities<I: Isa, C: Curve>(isa: I, curve: C, solution: &Solution, z: &[f
     }
 }
 
-/// Finds u from a start below it, given the sums for any coefficient.
-pub(super) fn climb(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
+impl Sums {
+    fn solution(&self, coefficient: f64) -> Solution {
+        let r = self.r.value();
+        Solution {
+            coefficient,
+            total: 1.0 + r,
+            p_max: 1.0 / (1.0 + r),
+            log_p_max: -r.ln_1p(),
+            support: self.support + 1,
+        }
+    }
+}
+
+/// Solves for the threshold from a w = p_max^a that is too large, given the sums for any coefficient.
+pub(super) fn climb(a: f64, w: f64, sums: impl FnMut(f64) -> Sums) -> Solution {
+    if a == 0.5 || a == 1.0 { climb_without_logarithms(a, w, sums) } else { climb_in_logarithms(a, -w.ln() / a, sums) }
+}
+
+/// The same steps in w = p_max^a, where its powers are cheap: w falls by (S - S^(1-a)) / S', S = sum p, S' = sum p^(1-a).
+fn climb_without_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
+    let mut w = start;
+    let mut last = false;
+    for rest in (0..100).rev() {
+        let found = sums(a / w);
+        let ratio = 1.0 + found.r.value();
+        let (step, next) = if a == 1.0 {
+            let step = (w * ratio - 1.0) / (1.0 + found.slope);
+            (step, w - step)
+        } else {
+            // S = w^2 ratio, its root apart
+            let root = ratio.sqrt();
+            let step = w * (w * ratio - root) / (w * (1.0 + found.slope));
+            (step, w - step)
+        };
+        if last || rest == 0 || step.abs() <= f64::EPSILON * w {
+            let solution = found.solution(a / w);
+            // on the straight curve w is p_max itself
+            return if a == 1.0 { Solution { p_max: w, ..solution } } else { solution };
+        }
+        // a straight curve is solved exactly once its support stands, a bent one to the square of the step
+        last = step.abs() < NEAR * w && a < 1.0;
+        w = next;
+    }
+    unreachable!("the last round returns")
+}
+
+/// Finds u from a start below it.
+fn climb_in_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
     let mut u = start;
     let mut falls = 0;
     let mut last = false;
@@ -152,18 +212,16 @@ pub(super) fn climb(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> So
         let coefficient = if a == 0.0 { 1.0 } else { a * (a * u).exp() };
         let found = sums(coefficient);
         let r = found.r.value();
-        let solution = || Solution { coefficient, total: 1.0 + r, log_p_max: -r.ln_1p(), support: found.support + 1 };
         if last || a == 0.0 {
-            return solution();
+            return found.solution(coefficient);
         }
         let g = r.ln_1p() - u;
         let step = -((1.0 + r) / (1.0 + found.slope) * (-a * g).exp_m1()).ln_1p() / a;
         falls += usize::from(step < 0.0);
         if step.abs() <= f64::EPSILON * u || falls > 2 || rest == 1 {
-            return solution();
+            return found.solution(coefficient);
         }
-        // a straight curve is solved exactly once its support stands, a bent one to the square of the step
-        last = step.abs() < NEAR * (1.0 + u) && a < 1.0;
+        last = step.abs() < NEAR * (1.0 + u);
         // rounding may take the logarithm's argument below -1: then halve the way to the uniform distribution
         u = if step.is_nan() { u.midpoint(((found.support + 1) as f64).ln()) } else { (u + step).max(0.0) };
     }
