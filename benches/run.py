@@ -43,6 +43,10 @@ except ModuleNotFoundError:
 console = Console(width=150)
 
 
+# OpenMP's workers, which torch uses, spin for some milliseconds after each call, on the cores of the next one
+SETTLE = 0.01
+
+
 @dataclass
 class Case:
     """One call of ours beside one of a peer's."""
@@ -63,6 +67,7 @@ class Case:
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for _ in range(1 if quick else self.rounds):
             for who, work in (("ours", self.ours), ("peer", self.peer)):
+                time.sleep(SETTLE)
                 start = time.perf_counter()
                 for _ in range(self.number):
                     work()
