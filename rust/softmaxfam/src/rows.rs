@@ -72,6 +72,12 @@ impl Axes {
         index + count <= self.count && (count == 1 || (stride == 1 && index % length + count <= length))
     }
 
+    /// Whether the `count` positions from `index` on lie `step` elements apart.
+    fn is_spaced(&self, index: usize, count: usize, step: usize) -> bool {
+        let (length, stride) = self.inner;
+        index + count <= self.count && stride == step as isize && index % length + count <= length
+    }
+
     fn is_one_line(&self) -> bool {
         self.outer.is_empty() && (self.inner.1 == 1 || self.count <= 1)
     }
@@ -208,6 +214,16 @@ impl<'a, T> Rows<'a, T> {
         let start = self.row_start(row).wrapping_add(from);
         // SAFETY: in one line the positions from `from` to `to` follow each other, and all are readable for 'a.
         self.classes.is_one_line().then(|| unsafe { std::slice::from_raw_parts(start, to - from) })
+    }
+
+    /// All classes of `count` rows from `row` on in place, where they are contiguous.
+    #[inline]
+    fn run(&self, row: usize, count: usize) -> Option<&'a [T]> {
+        let classes = self.classes();
+        let found = self.classes.is_one_line() && self.batch.is_spaced(row, count, classes);
+        // SAFETY: in one line, and each line `classes` elements from the next, the elements of these rows, which `is_spaced`
+        // found to be in the view, follow each other, and all are readable for 'a.
+        found.then(|| unsafe { std::slice::from_raw_parts(self.row_start(row), count * classes) })
     }
 }
 
@@ -392,6 +408,12 @@ impl<'a, E: Element> Source<'a, E> {
             }
         }
         buffer
+    }
+
+    /// All scores of `count` rows from `row` on, where they can be read in place and are contiguous.
+    #[inline]
+    pub(crate) fn run(&self, row: usize, count: usize) -> Option<&'a [E]> {
+        if self.is_in_place() { self.scores.run(row, count) } else { None }
     }
 
     /// Whether blocks are the caller's own memory, so that reading a row again costs nothing more than the reading.

@@ -16,6 +16,7 @@
 //! Cost. One read of the row and 16 operations a vector: about the speed of a maximum from memory.
 
 use crate::elementary::{self, Window};
+use crate::options::PerRow;
 use crate::rows::{BLOCK, Source};
 use crate::simd::{Element, Isa, Lanes, LanesOf, Real};
 
@@ -25,7 +26,7 @@ pub(crate) const CHUNK: usize = 1 << 18;
 /// The first shift is that of the largest among so many scores.
 const HEAD: usize = 256;
 /// Scores (over T) up to this size are used unchanged: n ln 2 is then exact to far more digits than needed.
-const FAR: f64 = 4096.0;
+pub(crate) const FAR: f64 = 4096.0;
 /// A term may exceed the one that gave the shift by e^60, 2^87: 4,096 such terms stay below 2^127.
 pub(crate) const HEADROOM: f64 = 60.0;
 /// Vectors that are added in the real type before f64 takes over, and the independent lanes that take turns.
@@ -77,6 +78,22 @@ impl<L: Lanes> Scaled<L> {
             [0, 1].map(|part| spread(lanes, count, |lane| of_lane(lane)[part].into()))
         });
         Self { lanes, reference, inverse }
+    }
+
+    /// With the temperatures of `count` rows from `first` on, a row in each lane.
+    #[inline(always)]
+    pub(crate) fn of_rows(lanes: L, temperature: &PerRow<'_>, first: usize, count: usize) -> Self {
+        let zero = lanes.splat(Real::of_f64(0.0));
+        match temperature {
+            PerRow::Same(value) => Self::new(lanes, &Scale::new(*value), zero),
+            PerRow::Each(_) => Self::of_each(lanes, count, |lane| temperature.of(first + lane), zero),
+        }
+    }
+
+    /// Changes what is subtracted from the scores.
+    #[inline(always)]
+    pub(crate) fn refer_to(&mut self, reference: L::V) {
+        self.reference = reference;
     }
 
     #[inline(always)]
@@ -141,7 +158,8 @@ impl ExpSum {
 
     /// The logarithm, given that of `sum`.
     pub(crate) fn log_given(&self, log_sum: f64, temperature: f64) -> f64 {
-        let height = self.shift * std::f64::consts::LN_2 + self.reference / temperature;
+        let from_reference = if self.reference == 0.0 { 0.0 } else { self.reference / temperature };
+        let height = self.shift * std::f64::consts::LN_2 + from_reference;
         // of an infinite sum, or an empty or undefined one, only the sum matters
         if log_sum.is_finite() { height + log_sum } else { log_sum }
     }

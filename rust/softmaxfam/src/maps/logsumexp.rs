@@ -6,6 +6,7 @@
 //! w_i exp(x_i / T - max), positive and negative terms apart, so that the only cancellation is the one in the problem.
 
 use super::across;
+use super::beside::{self, Tile};
 use super::expsum::{Adder, CHUNK, ExpSum, Scale};
 use crate::elementary::{self, Window};
 use crate::error::Result;
@@ -19,8 +20,8 @@ use std::ops::Range;
 pub(crate) const COST: f64 = 0.04;
 /// Time of a row besides its classes, ns.
 const ROW_COST: f64 = 15.0;
-/// Short rows are taken so many at a time, so that their logarithms share lanes.
-const ROWS_TOGETHER: usize = 16;
+/// Rows are taken so many at a time, so that their logarithms share lanes.
+const ROWS_TOGETHER: usize = beside::ROWS;
 
 /// log sum_i exp(x_i / T) of each row into `out`, a view of one class.
 ///
@@ -91,18 +92,21 @@ impl<E: Element> Kernel for LogSumExp<'_, '_, E> {
     }
 }
 
-/// The sums of whole rows, several at a time: lanes run along the classes where these follow each other, else across rows.
+/// The sums of whole rows, several at a time: lanes run along the classes where these follow each other in long rows, else
+/// across rows.
 pub(crate) struct RowSums<'a, E: Element> {
     source: Source<'a, E>,
     temperature: PerRow<'a>,
     buffer: Box<[E]>,
     tile: Vec<E>,
+    beside: Option<Tile<E>>, // of short rows
 }
 
 impl<'a, E: Element> RowSums<'a, E> {
     pub(crate) fn new(source: Source<'a, E>, temperature: PerRow<'a>) -> Self {
         let buffer = if source.is_in_line() { source.buffer() } else { Box::default() };
-        Self { source, temperature, buffer, tile: Vec::new() }
+        let beside = beside::suits(&source).then(|| Tile::new(&source));
+        Self { source, temperature, buffer, tile: Vec::new(), beside }
     }
 
     /// How many rows to take at a time, one of a row in line that is longer than `short`.
@@ -118,6 +122,9 @@ impl<'a, E: Element> RowSums<'a, E> {
     pub(crate) fn fill<I: Isa>(&mut self, isa: I, first: usize, sums: &mut [ExpSum]) {
         if !self.source.is_in_line() {
             return across::sums(isa, &self.source, &self.temperature, first, sums, &mut self.tile);
+        }
+        if let Some(tile) = &mut self.beside {
+            return beside::sums(isa, &self.source, &self.temperature, first, sums, tile);
         }
         for (sum, row) in sums.iter_mut().zip(first..) {
             let adder = Adder::new(isa, Scale::new(self.temperature.of(row)));
@@ -139,12 +146,13 @@ impl<E: Element> Kernel for Finish<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut logs = [0.0; across::ROWS];
-        for (chunk, sums) in self.sums.chunks(across::ROWS).enumerate() {
+        let (mut logs, mut results) = ([0.0; across::ROWS], [E::ZERO; across::ROWS]);
+        for (sums, first) in self.sums.chunks(across::ROWS).zip((self.first..).step_by(across::ROWS)) {
             logs_of(isa, sums, &mut logs[..sums.len()]);
-            for (row, (sum, &log)) in (self.first + chunk * across::ROWS..).zip(sums.iter().zip(&logs)) {
-                self.out.set(row, 0, E::of_f64_once(sum.log_given(log, self.temperature.of(row))));
+            for (index, sum) in sums.iter().enumerate() {
+                results[index] = E::of_f64_once(sum.log_given(logs[index], self.temperature.of(first + index)));
             }
+            self.out.write_across(first, 0, &results[..sums.len()]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Maps of rows of scores: normalisers, probabilities, and what is computed from them.
 
 mod across;
+mod beside;
 mod budget;
 mod entmax;
 mod expsum;

@@ -9,6 +9,7 @@
 //! Cost. Two reads of the row and one write; the second read is from cache up to CHUNK.
 
 use super::across;
+use super::beside::{self, Base, Tile};
 use super::expsum::{Adder, CHUNK, ExpSum, Scale, Scaled, spread};
 use super::logsumexp::{COST, RowSums, chunked_sums, job, logs_of};
 use crate::elementary::{self, Window};
@@ -53,6 +54,8 @@ pub(crate) trait Normal: Copy + Send + Sync + 'static {
     const IS_STORED_FIRST: bool;
     /// Whether `normaliser` reads the logarithms.
     const NEEDS_LOG: bool;
+    /// Replaces the scores of rows side by side by results; the sums of the rows.
+    fn beside<I: Isa, E: Element>(isa: I, tile: &mut Tile<E>, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16];
     /// The result of each lane.
     fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V;
 }
@@ -69,7 +72,19 @@ struct Probability;
 #[derive(Clone, Copy)]
 struct LogProbability;
 
+/// Numbers as sums of two of the real type.
+#[inline(always)]
+fn each_in_two<R: Real>(values: &[f64; 16]) -> [[R; 16]; 2] {
+    let mut parts = [[R::ZERO; 16]; 2];
+    for lane in 0..16 {
+        let [high, low] = in_two_parts::<R>(values[lane]);
+        (parts[0][lane], parts[1][lane]) = (R::of_f64(high), R::of_f64(low));
+    }
+    parts
+}
+
 /// A number as the sum of two of the real type.
+#[inline(always)]
 fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
     let high: f64 = R::of_f64(value).into();
     [high, value - high]
@@ -100,6 +115,23 @@ impl Normal for Probability {
     }
 
     #[inline(always)]
+    fn beside<I: Isa, E: Element>(isa: I, tile: &mut Tile<E>, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+        let sums = tile.store_terms(isa, column, base);
+        let mut inverses = [0.0; 16];
+        for lane in 0..16 {
+            inverses[lane] = 1.0 / sums[lane];
+        }
+        let mut factors = each_in_two::<E::Real>(&inverses);
+        if size_of::<E>() == 8 {
+            for lane in 0..16 {
+                factors[1][lane] = Real::of_f64((-inverses[lane]).mul_add(sums[lane], 1.0) * inverses[lane]);
+            }
+        }
+        tile.scale(isa, column, &factors);
+        sums
+    }
+
+    #[inline(always)]
     fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V {
         let term = elementary::exp(lanes, z, low, &normaliser.window);
         lanes.mul_add(term, normaliser.parts[0], lanes.mul(term, normaliser.parts[1]))
@@ -122,6 +154,21 @@ impl Normal for LogProbability {
             window: Window::of_each(lanes, lanes.splat(L::Scalar::of_f64(0.0))),
             parts: [0, 1].map(|part| spread(lanes, sums.len(), |row| in_two_parts::<L::Scalar>(log(row))[part])),
         }
+    }
+
+    #[inline(always)]
+    fn beside<I: Isa, E: Element>(isa: I, tile: &mut Tile<E>, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+        let (sums, shifts) = (tile.sums(isa, column, base), base.shifts(E::Real::lanes(isa)));
+        let mut logs = [0.0; 16];
+        for half in [0, 8] {
+            let log = elementary::log(isa.f64(), isa.f64().load(&sums[half..]));
+            isa.f64().store(log, &mut logs[half..]);
+        }
+        for lane in 0..16 {
+            logs[lane] += shifts[lane] * std::f64::consts::LN_2;
+        }
+        tile.subtract(isa, column, base, &each_in_two(&logs));
+        sums
     }
 
     #[inline(always)]
@@ -149,6 +196,10 @@ fn normalise<E: Element, N: Normal>(
     let mut job = job(&source, options);
     job.row_cost *= 3.0;
     for_each_piece(job, out.reborrow(), |rows, mut out| {
+        if beside::suits(&source) {
+            dispatch(level, NormaliseShortRows::<E, N> { call, rows, out: &mut out, normal: PhantomData });
+            return Ok(());
+        }
         dispatch(level, NormaliseRows::<E, N> { call, rows, out: &mut out, normal: PhantomData });
         Ok(())
     })
@@ -219,6 +270,52 @@ impl<E: Element, N: Normal> Kernel for NormaliseRows<'_, '_, E, N> {
             for (row, (sum, log)) in (first..).zip(sums.iter().zip(logs)) {
                 let write = Write::<I, E, N>::new(isa, &call, row, sum, *log);
                 write.classes(0..call.source.classes(), row, &mut buffers, out);
+            }
+        }
+    }
+}
+
+/// Short rows, side by side.
+struct NormaliseShortRows<'k, 'a, E: Element, N> {
+    call: Call<'a, E>,
+    rows: Range<usize>,
+    out: &'k mut RowsMut<'a, E>,
+    normal: PhantomData<N>,
+}
+
+impl<E: Element, N: Normal> Kernel for NormaliseShortRows<'_, '_, E, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { call, rows, out, .. } = self;
+        let n = LanesOf::<I, E>::N;
+        let mut tile = Tile::new(&call.to_write);
+        let mut results = Buffers::new(&call).results;
+        for first in rows.clone().step_by(beside::ROWS) {
+            let count = beside::ROWS.min(rows.end - first);
+            tile.read(isa, &call.to_write, first, count);
+            if call.in_line {
+                for row in first + count..rows.end.min(first + count + beside::ROWS) {
+                    isa.prefetch(out.place(row, 0, call.source.classes(), &mut []));
+                }
+            }
+            let mut sums = [0.0; beside::ROWS];
+            for column in (0..count).step_by(n) {
+                let base = tile.base(isa, column, &call.temperature, first + column, n.min(count - column));
+                let found = N::beside(isa, &mut tile, column, &base);
+                sums[column..column + n].copy_from_slice(&found[..n]);
+            }
+            // told before the scores are overwritten
+            let mut unusual = [None; beside::ROWS];
+            for ((value, sum), row) in unusual.iter_mut().zip(sums).zip(first..first + count) {
+                *value = of_unusual_sum::<E, N>(&call.source, row, &ExpSum { sum, ..ExpSum::EMPTY });
+            }
+            tile.write(isa, first, count, out, &mut results);
+            for (value, row) in unusual.into_iter().zip(first..) {
+                if let Some(value) = value {
+                    out.fill(row, value);
+                }
             }
         }
     }

@@ -169,6 +169,32 @@ impl Lanes for F32x16 {
         count
     }
     #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; 16]) {
+        intrinsics!({
+            let mut columns = *rows;
+            for (from, to) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                // an 8 x 8 block: 4 x 4 in each 128 bits, then these
+                let mut block = [_mm256_setzero_ps(); 8];
+                for four in 0..2 {
+                    let row = 8 * from + 4 * four;
+                    let [a, b, c, d] = [rows[row][to], rows[row + 1][to], rows[row + 2][to], rows[row + 3][to]];
+                    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                    let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                    block[4 * four] = _mm256_shuffle_ps::<0x44>(ab, cd);
+                    block[4 * four + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+                    block[4 * four + 2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+                    block[4 * four + 3] = _mm256_shuffle_ps::<0xee>(ab_high, cd_high);
+                }
+                for column in 0..4 {
+                    let (a, b) = (block[column], block[4 + column]);
+                    columns[8 * to + column][from] = _mm256_permute2f128_ps::<0x20>(a, b);
+                    columns[8 * to + 4 + column][from] = _mm256_permute2f128_ps::<0x31>(a, b);
+                }
+            }
+            *rows = columns;
+        })
+    }
+    #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
         v.map(|v| intrinsics!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v)))))
     }
@@ -334,6 +360,23 @@ impl Lanes for F64x8 {
         count
     }
     #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; 16]) {
+        intrinsics!({
+            let mut columns = *rows;
+            for (from, to) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let row = 4 * from;
+                let [a, b, c, d] = [rows[row][to], rows[row + 1][to], rows[row + 2][to], rows[row + 3][to]];
+                let (ab, cd) = (_mm256_unpacklo_pd(a, b), _mm256_unpacklo_pd(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_pd(a, b), _mm256_unpackhi_pd(c, d));
+                columns[4 * to][from] = _mm256_permute2f128_pd::<0x20>(ab, cd);
+                columns[4 * to + 1][from] = _mm256_permute2f128_pd::<0x20>(ab_high, cd_high);
+                columns[4 * to + 2][from] = _mm256_permute2f128_pd::<0x31>(ab, cd);
+                columns[4 * to + 3][from] = _mm256_permute2f128_pd::<0x31>(ab_high, cd_high);
+            }
+            *rows = columns;
+        })
+    }
+    #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
         v.map(|v| intrinsics!(_mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(v)))))
     }
@@ -437,6 +480,12 @@ impl Isa for Avx2 {
                 source.as_ptr().cast()
             )))))
         })
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, data: &[T]) {
+        for line in data.chunks((64 / size_of::<T>()).max(1)) {
+            intrinsics!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()))
+        }
     }
     #[inline(always)]
     fn store_bf16(self, v: [__m256; 2], target: &mut [bf16]) {

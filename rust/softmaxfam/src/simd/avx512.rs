@@ -147,6 +147,30 @@ impl Lanes for F32x16 {
         mask.count_ones() as usize
     }
     #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; 16]) {
+        intrinsics!({
+            // 4 x 4 blocks in each 128 bits, then the blocks
+            for four in 0..4 {
+                let [a, b, c, d] = [rows[4 * four], rows[4 * four + 1], rows[4 * four + 2], rows[4 * four + 3]];
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                rows[4 * four] = _mm512_shuffle_ps::<0x44>(ab, cd);
+                rows[4 * four + 1] = _mm512_shuffle_ps::<0xee>(ab, cd);
+                rows[4 * four + 2] = _mm512_shuffle_ps::<0x44>(ab_high, cd_high);
+                rows[4 * four + 3] = _mm512_shuffle_ps::<0xee>(ab_high, cd_high);
+            }
+            for column in 0..4 {
+                let [a, b, c, d] = [rows[column], rows[4 + column], rows[8 + column], rows[12 + column]];
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (even_high, odd_high) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                rows[column] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                rows[4 + column] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                rows[8 + column] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                rows[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+        })
+    }
+    #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
         intrinsics!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(v))))
     }
@@ -297,6 +321,25 @@ impl Lanes for F64x8 {
         mask.count_ones() as usize
     }
     #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; 16]) {
+        intrinsics!({
+            for two in 0..4 {
+                let [a, b] = [rows[2 * two], rows[2 * two + 1]];
+                rows[2 * two] = _mm512_unpacklo_pd(a, b);
+                rows[2 * two + 1] = _mm512_unpackhi_pd(a, b);
+            }
+            for column in 0..2 {
+                let [a, b, c, d] = [rows[column], rows[2 + column], rows[4 + column], rows[6 + column]];
+                let (even, odd) = (_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xdd>(a, b));
+                let (even_high, odd_high) = (_mm512_shuffle_f64x2::<0x88>(c, d), _mm512_shuffle_f64x2::<0xdd>(c, d));
+                rows[column] = _mm512_shuffle_f64x2::<0x88>(even, even_high);
+                rows[2 + column] = _mm512_shuffle_f64x2::<0x88>(odd, odd_high);
+                rows[4 + column] = _mm512_shuffle_f64x2::<0xdd>(even, even_high);
+                rows[6 + column] = _mm512_shuffle_f64x2::<0xdd>(odd, odd_high);
+            }
+        })
+    }
+    #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
         intrinsics!(_mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(v))))
     }
@@ -381,6 +424,12 @@ impl Isa for Avx512 {
         intrinsics!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
             source.as_ptr().cast()
         )))))
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, data: &[T]) {
+        for line in data.chunks((64 / size_of::<T>()).max(1)) {
+            intrinsics!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()))
+        }
     }
     #[inline(always)]
     fn store_bf16(self, v: __m512, target: &mut [bf16]) {

@@ -128,6 +128,14 @@ macro_rules! lanes {
                 count
             }
             #[inline(always)]
+            fn transpose(self, rows: &mut [Self::V; 16]) {
+                for row in 0..$n {
+                    for column in 0..row {
+                        (rows[row][column], rows[column][row]) = (rows[column][row], rows[row][column]);
+                    }
+                }
+            }
+            #[inline(always)]
             fn to_exponent(self, v: Self::V) -> Self::V {
                 each(|lane| <$scalar>::from_bits(v[lane].to_bits() << <$scalar>::SIGNIFICAND_BITS), &v)
             }

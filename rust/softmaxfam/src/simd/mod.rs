@@ -47,6 +47,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_bf16(self, source: &[half::bf16]) -> <Self::F32 as Lanes>::V;
     /// 16 numbers rounded to bfloat16, ties to even.
     fn store_bf16(self, v: <Self::F32 as Lanes>::V, target: &mut [half::bf16]);
+    /// Asks for data that will be read soon.
+    #[inline(always)]
+    fn prefetch<T>(self, _data: &[T]) {}
 }
 
 /// Arithmetic on `N` lanes of one scalar type. Slices given to loads and stores hold at least `N` elements unless said.
@@ -115,6 +118,9 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn to_exponent(self, v: Self::V) -> Self::V;
     /// Each positive normal lane as 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m).
     fn split_exponent(self, v: Self::V) -> (Self::V, Self::V);
+
+    /// Lane c of the first `N` vectors, in their order, becomes vector c.
+    fn transpose(self, rows: &mut [Self::V; 16]);
 
     /// Lane i + lane i + N/2, and so on by halves.
     fn reduce_add(self, v: Self::V) -> Self::Scalar;

@@ -77,6 +77,15 @@ impl<R: Real> Kernel for Operations<R> {
                 lanes.store_part(result, &mut part);
                 found.extend(bits(&part));
             }
+            let mut square = [va; 16];
+            for (row, vector) in square.iter_mut().enumerate().take(n) {
+                *vector = lanes.load(&rotated(row * (shift + 1)));
+            }
+            lanes.transpose(&mut square);
+            for vector in &square[..n] {
+                lanes.store(*vector, &mut buffer);
+                found.extend(bits(&buffer));
+            }
             let mask = lanes.gt(va, vb);
             let mut kept = vec![R::ZERO; n];
             let count = lanes.compress(mask, va, &mut kept);

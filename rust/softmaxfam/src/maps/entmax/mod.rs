@@ -3,8 +3,10 @@
 //! p_i = [1 + a (x_i / T - normalizer)]_+^(1/a), a = alpha - 1, sums to 1 (Peters, Niculae, Martins 2019; sparsemax, alpha = 2:
 //! Martins, Astudillo 2016). One pass lists the few classes that can be in the support (`filter`), the threshold is
 //! solved for on them (`solve`), and the rest of the row is zeros that nobody computes. Rows whose support is too large
-//! to list, and orders that have no cut, are solved in place: each step reads the row again, in blocks, from cache.
+//! to list, and orders that have no cut, are solved in place: each step reads the row again, in blocks, from cache. Short
+//! rows of the two common orders are solved side by side (`beside`).
 
+mod beside;
 mod curve;
 mod filter;
 mod normmax;
@@ -12,6 +14,7 @@ mod solve;
 
 pub use normmax::normmax;
 
+use super::beside::{self as side, Tile};
 use super::softmax::softmax;
 use super::strips::{Rounded, STRIP, widened};
 use crate::error::{Error, Result};
@@ -19,8 +22,10 @@ use crate::options::{Options, PerRow};
 use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
+use beside::Beside;
 use filter::{Filter, Reach, State};
 use solve::{AddSums, Descend, Probabilities, Solution, Sums, climb};
+use std::ops::Range;
 
 /// Time of one class, ns a byte, and of a row: for cutting work, not a promise.
 const COST: f64 = 0.06;
@@ -55,16 +60,40 @@ pub fn entmax<E: Element>(
     let source = Source::new(scores, options.mask);
     let (to_write, in_line) = (source.written_to(out), out.is_in_line());
     let level = Level::active();
-    for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
+    let is_short = side::suits(&source);
+    let mut job = job(&source, options);
+    if is_short {
+        (job.row_cost, job.together) = (0.2 * job.row_cost, side::ROWS);
+    }
+    for_each_piece(job, out.reborrow(), |rows, mut out| {
         let mut solver = Solver::new(level, source);
         let mut results = vec![E::ZERO; if in_line { 0 } else { source.classes().min(BLOCK) }];
-        for row in rows {
+        let mut short = is_short.then(|| (Tile::new(&to_write), Beside::new(source.classes())));
+        let mut row = rows.start;
+        while row < rows.end {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
             let (solver, results) = (&mut solver, &mut results[..]);
-            dispatch(level, DenseRow { solver, to_write, row, order, results, out: &mut out });
+            match &mut short {
+                Some((tile, beside)) if beside::suits(order.a) => {
+                    let (call, rows) = ((source, to_write, options.temperature), run_of_order(alpha, row..rows.end));
+                    let at = row;
+                    row = rows.end;
+                    dispatch(level, ShortRows { call, rows, a: order.a, tile, beside, results, at, out: &mut out });
+                }
+                _ => {
+                    dispatch(level, DenseRow { solver, to_write, row, order, results, out: &mut out });
+                    row += 1;
+                }
+            }
         }
         Ok(())
     })
+}
+
+/// The first rows that are solved side by side: those of one order.
+fn run_of_order(alpha: PerRow<'_>, rows: Range<usize>) -> Range<usize> {
+    let same = rows.clone().take(side::ROWS).take_while(|&row| alpha.of(row) == alpha.of(rows.start));
+    rows.start..rows.start + same.count()
 }
 
 /// The threshold of entmax of each row: into `normalizer` and `log_p_max` numbers, into `support_size` counts.
@@ -136,10 +165,32 @@ pub fn entmax_sparse<E: Element>(
     let limit = max_support.unwrap_or(usize::MAX);
     for_each_piece(job(&source, options), RowsMut::from_rows(&mut parts), |rows, mut parts| {
         let mut solver = Solver::new(level, source);
-        for row in rows {
+        let mut short = side::suits(&source).then(|| (Tile::new(&source), Beside::new(source.classes())));
+        let mut dense = vec![E::ZERO; if short.is_some() { side::ROWS * source.classes() } else { 0 }];
+        let mut row = rows.start;
+        while row < rows.end {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
-            let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit })?;
-            parts.set(row, 0, entries);
+            match &mut short {
+                Some((tile, beside)) if beside::suits(order.a) => {
+                    let (call, rows) = ((source, source, options.temperature), run_of_order(alpha, row..rows.end));
+                    let (results, mut out) = (&mut [][..], RowsMut::new(&mut dense, source.classes())?);
+                    let (a, at) = (order.a, 0);
+                    dispatch(
+                        level,
+                        ShortRows { call, rows: rows.clone(), a, tile, beside, results, at, out: &mut out },
+                    );
+                    for (row, dense) in rows.clone().zip(dense.chunks_exact(source.classes())) {
+                        let found = (0..).zip(dense).filter(|(_, p)| p.to_f64() != 0.0).map(|(class, p)| (class, *p));
+                        parts.set(row, 0, within_limit(row, found.collect(), limit)?);
+                    }
+                    row = rows.end;
+                }
+                _ => {
+                    let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit })?;
+                    parts.set(row, 0, entries);
+                    row += 1;
+                }
+            }
         }
         Ok(())
     })?;
@@ -153,6 +204,12 @@ pub fn entmax_sparse<E: Element>(
         indptr.push(indices.len() as i64);
     }
     Ok(SparseRows { indptr, indices, values })
+}
+
+/// The entries of a row, unless they are too many.
+fn within_limit<E>(row: usize, entries: Vec<(i64, E)>, limit: usize) -> Result<Vec<(i64, E)>> {
+    let support = entries.len();
+    if support > limit { Err(Error::Support { row, support, limit }) } else { Ok(entries) }
 }
 
 fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<'_>) -> Result<()> {
@@ -434,6 +491,35 @@ impl<E: Element> Kernel for DenseRow<'_, '_, E> {
                     spread_probabilities(solver.level, scores, highest, order, &solution, target);
                     out.settle(row, first, end, results);
                 }
+            }
+        }
+    }
+}
+
+/// Rows of one order, side by side.
+struct ShortRows<'k, 'a, 'o, E: Element> {
+    call: (Source<'a, E>, Source<'a, E>, PerRow<'a>),
+    rows: Range<usize>,
+    a: f64,
+    tile: &'k mut Tile<E>,
+    beside: &'k mut Beside,
+    results: &'k mut [E],
+    at: usize, // where the first result goes
+    out: &'k mut RowsMut<'o, E>,
+}
+
+impl<E: Element> Kernel for ShortRows<'_, '_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { call: (source, to_write, temperature), rows, a, tile, beside, results, at, out } = self;
+        tile.read(isa, &to_write, rows.start, rows.len());
+        let tops = beside.solve(isa, tile, a, &temperature, rows.clone());
+        tile.write(isa, at, rows.len(), out, results);
+        for ((row, top), place) in rows.zip(tops).zip(at..) {
+            if top.is_nan() {
+                out.fill(place, if source.is_absent(row) { E::ZERO } else { E::NAN });
             }
         }
     }

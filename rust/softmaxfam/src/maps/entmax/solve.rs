@@ -28,7 +28,7 @@ pub(super) struct Solution {
 }
 
 /// After a step as small as this the next would be as small as its square.
-const NEAR: f64 = 1e-9;
+pub(super) const NEAR: f64 = 1e-9;
 
 /// A sum whose rounding is carried along (Neumaier 1974): equal terms, of which flat rows have many, round alike.
 #[derive(Clone, Copy, Default)]

@@ -1,0 +1,292 @@
+//! Short rows, side by side: a row in each lane.
+//!
+//! Problem. Along a row of ten classes most lanes are empty, and the reductions, the logarithm and the bookkeeping of the
+//! row cost more than its terms. Method. [`ROWS`] rows are transposed in registers into a tile in the first cache, class
+//! after class with a row in each lane; all that is done for a row is then done for a whole vector of rows at once. Every
+//! row in line of at most [`LONGEST`] classes goes this way and a lane sees only its own row, so that neither batch nor
+//! threads change a bit. With the whole row at hand the shift of `expsum` is that of its maximum: nothing is done twice.
+//! Sums. TURNS terms in the real type, then f64. Cost. Besides the terms a load, four shuffles and a store a vector.
+
+use super::expsum::{ExpSum, FAR, Scaled, TURNS, Terms, WideOf};
+use crate::elementary::{self, ExpConstants, Window};
+use crate::options::PerRow;
+use crate::rows::{Places, RowsMut, Source};
+use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
+
+/// The rows of a tile: one vector of f32, two of f64.
+pub(crate) const ROWS: usize = 16;
+/// Rows of more classes fill vectors well enough along themselves.
+pub(crate) const LONGEST: usize = 64;
+
+/// Whether rows are taken side by side.
+pub(crate) fn suits<E: Element>(source: &Source<'_, E>) -> bool {
+    source.is_in_line() && (1..=LONGEST).contains(&source.classes())
+}
+
+/// Up to [`ROWS`] rows, side by side for each class. Lanes past them hold minus infinity.
+pub(crate) struct Tile<E: Element> {
+    classes: usize,
+    values: Box<[E::Real]>,
+    buffer: Box<[E]>,
+}
+
+/// Under what the exponentials of the rows of a vector are summed.
+pub(crate) struct Base<L: Lanes> {
+    highest: L::V,
+    reference: L::V,
+    shift: L::V,
+    scaled: Scaled<L>,
+    window: Window<L>,
+}
+
+impl<L: Lanes> Base<L> {
+    /// What the sums of the rows are multiples of, as logarithms, without the reference.
+    #[inline(always)]
+    pub(crate) fn shifts(&self, lanes: L) -> [f64; 16] {
+        lanes_of(lanes, self.shift)
+    }
+}
+
+#[inline(always)]
+fn lanes_of<L: Lanes>(lanes: L, v: L::V) -> [f64; 16] {
+    let (mut array, mut wide) = ([L::Scalar::ZERO; 16], [0.0; 16]);
+    lanes.store(v, &mut array);
+    for lane in 0..16 {
+        wide[lane] = array[lane].into();
+    }
+    wide
+}
+
+impl<E: Element> Tile<E> {
+    pub(crate) fn new(source: &Source<'_, E>) -> Self {
+        let classes = source.classes();
+        let copied = if source.is_in_place() { 0 } else { classes * ROWS };
+        Self {
+            classes,
+            values: vec![E::Real::ZERO; classes * ROWS].into_boxed_slice(),
+            buffer: vec![E::ZERO; copied].into_boxed_slice(),
+        }
+    }
+
+    /// The scores, or what was stored in their place, of one class and the rows from `column` on.
+    #[inline(always)]
+    pub(crate) fn at<I: Isa>(&self, isa: I, class: usize, column: usize) -> V<I, E> {
+        E::Real::lanes(isa).load(&self.values[class * ROWS + column..])
+    }
+
+    #[inline(always)]
+    pub(crate) fn set<I: Isa>(&mut self, isa: I, class: usize, column: usize, v: V<I, E>) {
+        E::Real::lanes(isa).store(v, &mut self.values[class * ROWS + column..]);
+    }
+
+    /// 8 rows from `column` on, as f64.
+    #[inline(always)]
+    pub(crate) fn at_f64<I: Isa>(&self, isa: I, class: usize, column: usize) -> <I::F64 as Lanes>::V {
+        E::Real::load_f64(isa, &self.values[class * ROWS + column..])
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_f64<I: Isa>(&mut self, isa: I, class: usize, v: [<I::F64 as Lanes>::V; 2]) {
+        E::Real::store_f64(isa, v, &mut self.values[class * ROWS..]);
+    }
+
+    /// Reads `count` rows from `first` on.
+    #[inline(always)]
+    pub(crate) fn read<I: Isa>(&mut self, isa: I, source: &Source<'_, E>, first: usize, count: usize) {
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let classes = self.classes;
+        let mut rows: [&[E]; ROWS] = [&[]; ROWS];
+        if let Some(run) = source.run(first, count) {
+            for (row, scores) in rows.iter_mut().zip(run.chunks_exact(classes)) {
+                *row = scores;
+            }
+            if let Some(next) = source.run(first + count, ROWS) {
+                isa.prefetch(next); // the order of reading hides from the hardware that it is one
+            }
+        } else {
+            let mut buffer = &mut self.buffer[..];
+            for (lane, row) in rows[..count].iter_mut().enumerate() {
+                let (own, others) = buffer.split_at_mut(classes.min(buffer.len()));
+                (*row, buffer) = (source.block(first + lane, 0, own), others);
+            }
+        }
+        for column in (0..ROWS).step_by(n) {
+            for from in (0..classes).step_by(n) {
+                let to = classes.min(from + n);
+                let mut vectors = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); 16];
+                for (vector, row) in vectors.iter_mut().zip(&rows[column..count.clamp(column, column + n)]) {
+                    *vector = E::load_or(isa, &row[from..to], E::NEG_INFINITY);
+                }
+                lanes.transpose(&mut vectors);
+                let values = &mut self.values[from * ROWS..to * ROWS];
+                for (values, vector) in values.chunks_exact_mut(ROWS).zip(&vectors) {
+                    lanes.store(*vector, &mut values[column..]);
+                }
+            }
+        }
+    }
+
+    /// Writes what is stored to `count` rows of `out` from `first` on; `results` is as `out.place` needs it.
+    #[inline(always)]
+    pub(crate) fn write<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        count: usize,
+        out: &mut RowsMut<'_, E>,
+        results: &mut [E],
+    ) {
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        for column in (0..count).step_by(n) {
+            for from in (0..self.classes).step_by(n) {
+                let to = self.classes.min(from + n);
+                let mut vectors = [lanes.splat(E::Real::ZERO); 16];
+                let values = &self.values[from * ROWS..to * ROWS];
+                for (values, vector) in values.chunks_exact(ROWS).zip(&mut vectors) {
+                    *vector = lanes.load(&values[column..]);
+                }
+                lanes.transpose(&mut vectors);
+                for (row, vector) in (first + column..first + count.min(column + n)).zip(&vectors) {
+                    E::store_part(isa, *vector, out.place(row, from, to, results));
+                    out.settle(row, from, to, results);
+                }
+            }
+        }
+    }
+
+    /// The largest score of each row of a vector, NaN left out.
+    #[inline(always)]
+    pub(crate) fn highest<I: Isa>(&self, isa: I, column: usize) -> V<I, E> {
+        let lanes = E::Real::lanes(isa);
+        let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
+        for class in 0..self.classes {
+            highest = lanes.max(self.at(isa, class, column), highest);
+        }
+        highest
+    }
+
+    /// The base of `count` rows of a vector, of which the first is row `first` of the call.
+    #[inline(always)]
+    pub(crate) fn base<I: Isa>(
+        &self,
+        isa: I,
+        column: usize,
+        temperature: &PerRow<'_>,
+        first: usize,
+        count: usize,
+    ) -> Base<LanesOf<I, E>> {
+        let lanes = E::Real::lanes(isa);
+        let constant = |value| lanes.splat(Real::of_f64(value));
+        let zero = constant(0.0);
+        let highest = self.highest(isa, column);
+        // a row without a finite maximum: any base will do
+        let finite = lanes.select(lanes.gt(constant(f64::INFINITY), highest), highest, zero);
+        let finite = lanes.select(lanes.gt(finite, constant(f64::NEG_INFINITY)), finite, zero);
+        let mut scaled = Scaled::of_rows(lanes, temperature, first, count);
+        let z = scaled.of(finite).0;
+        let is_far = lanes.gt(lanes.max(z, lanes.sub(zero, z)), constant(FAR));
+        let rounder = lanes.splat(E::Real::ROUNDER);
+        let shift = lanes.sub(lanes.mul_add(z, lanes.splat(E::Real::LOG2_E), rounder), rounder);
+        let (reference, shift) = (lanes.select(is_far, finite, zero), lanes.select(is_far, zero, shift));
+        scaled.refer_to(reference);
+        Base { highest, reference, shift, scaled, window: Window::of_each(lanes, shift) }
+    }
+
+    /// The sums of the rows of a vector.
+    #[inline(always)]
+    pub(crate) fn sums<I: Isa>(&self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+        let lanes = E::Real::lanes(isa);
+        let mut wide: WideOf<I, E::Real> = E::Real::wide_zero(isa);
+        for from in (0..self.classes).step_by(TURNS) {
+            let mut terms = Terms::none(lanes);
+            for class in from..self.classes.min(from + TURNS) {
+                terms.add(lanes, &base.scaled, &base.window, self.at(isa, class, column));
+            }
+            wide = terms.met(isa, wide);
+        }
+        let mut sums = E::Real::wide_lanes(isa, wide);
+        if lanes.any(lanes.ge(base.highest, lanes.splat(Real::of_f64(f64::INFINITY)))) {
+            self.settle_infinite(column, &lanes_of(lanes, base.highest), &mut sums);
+        }
+        sums
+    }
+
+    /// What +inf and NaN make of the sums of rows with +inf.
+    #[cold]
+    fn settle_infinite(&self, column: usize, highest: &[f64; 16], sums: &mut [f64; 16]) {
+        for lane in (0..ROWS - column).filter(|&lane| highest[lane] == f64::INFINITY) {
+            let scores = || self.values.iter().skip(column + lane).step_by(ROWS);
+            sums[lane] = if scores().any(|x| (*x).into().is_nan()) { f64::NAN } else { f64::INFINITY };
+        }
+    }
+
+    /// Puts the terms in the place of the scores of a vector of rows; their sums.
+    #[inline(always)]
+    pub(crate) fn store_terms<I: Isa>(&mut self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+        let lanes = E::Real::lanes(isa);
+        let mut wide: WideOf<I, E::Real> = E::Real::wide_zero(isa);
+        for from in (0..self.classes).step_by(TURNS) {
+            let mut sum = lanes.splat(E::Real::ZERO);
+            for class in from..self.classes.min(from + TURNS) {
+                let (z, low) = base.scaled.of(self.at(isa, class, column));
+                let term = elementary::exp(lanes, z, low, &base.window);
+                self.set(isa, class, column, term);
+                sum = lanes.add(sum, term);
+            }
+            wide = E::Real::wide_add(isa, wide, sum);
+        }
+        E::Real::wide_lanes(isa, wide)
+    }
+
+    /// Multiplies what is stored for a vector of rows by a number each, given as a sum of two.
+    #[inline(always)]
+    pub(crate) fn scale<I: Isa>(&mut self, isa: I, column: usize, factors: &[[E::Real; 16]; 2]) {
+        let lanes = E::Real::lanes(isa);
+        let [high, low] = [lanes.load(&factors[0]), lanes.load(&factors[1])];
+        for class in 0..self.classes {
+            let term = self.at(isa, class, column);
+            self.set(isa, class, column, lanes.mul_add(term, high, lanes.mul(term, low)));
+        }
+    }
+
+    /// Replaces the scores of a vector of rows by score over T (less the reference) minus a number each, a sum of two.
+    #[inline(always)]
+    pub(crate) fn subtract<I: Isa>(
+        &mut self,
+        isa: I,
+        column: usize,
+        base: &Base<LanesOf<I, E>>,
+        logs: &[[E::Real; 16]; 2],
+    ) {
+        let lanes = E::Real::lanes(isa);
+        let [high, low_log] = [lanes.load(&logs[0]), lanes.load(&logs[1])];
+        for class in 0..self.classes {
+            let (z, low) = base.scaled.of(self.at(isa, class, column));
+            let low = low.map_or(low_log, |low| lanes.sub(low_log, low));
+            self.set(isa, class, column, lanes.sub(lanes.sub(z, high), low));
+        }
+    }
+}
+
+/// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
+#[inline(always)]
+pub(crate) fn sums<I: Isa, E: Element>(
+    isa: I,
+    source: &Source<'_, E>,
+    temperature: &PerRow<'_>,
+    first: usize,
+    sums: &mut [ExpSum],
+    tile: &mut Tile<E>,
+) {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    tile.read(isa, source, first, sums.len());
+    for (index, sums) in sums.chunks_mut(n).enumerate() {
+        let column = index * n;
+        let base = tile.base(isa, column, temperature, first + column, sums.len());
+        let found = tile.sums(isa, column, &base);
+        let (references, shifts) = (lanes_of(lanes, base.reference), base.shifts(lanes));
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum = ExpSum { reference: references[lane], shift: shifts[lane], sum: found[lane] };
+        }
+    }
+}
