@@ -43,8 +43,9 @@ except ModuleNotFoundError:
 console = Console(width=150)
 
 
-# OpenMP's workers, which torch uses, spin for some milliseconds after each call, on the cores of the next one
-SETTLE = 0.01
+# calls go on for so long before one is timed: the workers of the peer before (OpenMP's, which torch uses) spin for some
+# milliseconds after its calls, on the cores of the next, and workers that wake from a longer sleep share one at first
+WARM_SECONDS = 0.03
 
 
 @dataclass
@@ -67,7 +68,9 @@ class Case:
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for _ in range(1 if quick else self.rounds):
             for who, work in (("ours", self.ours), ("peer", self.peer)):
-                time.sleep(SETTLE)
+                warm = time.perf_counter() + (0 if quick else WARM_SECONDS)
+                while time.perf_counter() < warm:
+                    work()
                 start = time.perf_counter()
                 for _ in range(self.number):
                     work()
