@@ -11,7 +11,7 @@ use super::expsum::{ExpSum, FAR, Scaled, TURNS, Terms, WideOf};
 use crate::elementary::{self, ExpConstants, Window};
 use crate::options::PerRow;
 use crate::rows::{Places, RowsMut, Source};
-use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
 
 /// The rows of a tile: one vector of f32, two of f64.
 pub(crate) const ROWS: usize = 16;
@@ -25,6 +25,7 @@ pub(crate) fn suits<E: Element>(source: &Source<'_, E>) -> bool {
 
 /// Up to [`ROWS`] rows, side by side for each class. Lanes past them hold minus infinity.
 pub(crate) struct Tile<E: Element> {
+    level: Level,
     classes: usize,
     values: Box<[E::Real]>,
     buffer: Box<[E]>,
@@ -62,10 +63,15 @@ impl<E: Element> Tile<E> {
         let classes = source.classes();
         let copied = if source.is_in_place() { 0 } else { classes * ROWS };
         Self {
+            level: Level::active(),
             classes,
             values: vec![E::Real::ZERO; classes * ROWS].into_boxed_slice(),
             buffer: vec![E::ZERO; copied].into_boxed_slice(),
         }
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.level
     }
 
     /// The scores, or what was stored in their place, of one class and the rows from `column` on.
@@ -91,67 +97,13 @@ impl<E: Element> Tile<E> {
     }
 
     /// Reads `count` rows from `first` on.
-    #[inline(always)]
-    pub(crate) fn read<I: Isa>(&mut self, isa: I, source: &Source<'_, E>, first: usize, count: usize) {
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-        let classes = self.classes;
-        let mut rows: [&[E]; ROWS] = [&[]; ROWS];
-        if let Some(run) = source.run(first, count) {
-            for (row, scores) in rows.iter_mut().zip(run.chunks_exact(classes)) {
-                *row = scores;
-            }
-            if let Some(next) = source.run(first + count, ROWS) {
-                isa.prefetch(next); // the order of reading hides from the hardware that it is one
-            }
-        } else {
-            let mut buffer = &mut self.buffer[..];
-            for (lane, row) in rows[..count].iter_mut().enumerate() {
-                let (own, others) = buffer.split_at_mut(classes.min(buffer.len()));
-                (*row, buffer) = (source.block(first + lane, 0, own), others);
-            }
-        }
-        for column in (0..ROWS).step_by(n) {
-            for from in (0..classes).step_by(n) {
-                let to = classes.min(from + n);
-                let mut vectors = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); 16];
-                for (vector, row) in vectors.iter_mut().zip(&rows[column..count.clamp(column, column + n)]) {
-                    *vector = E::load_or(isa, &row[from..to], E::NEG_INFINITY);
-                }
-                lanes.transpose(&mut vectors);
-                let values = &mut self.values[from * ROWS..to * ROWS];
-                for (values, vector) in values.chunks_exact_mut(ROWS).zip(&vectors) {
-                    lanes.store(*vector, &mut values[column..]);
-                }
-            }
-        }
+    pub(crate) fn read(&mut self, source: &Source<'_, E>, first: usize, count: usize) {
+        dispatch(self.level, Read { tile: self, source, first, count });
     }
 
     /// Writes what is stored to `count` rows of `out` from `first` on; `results` is as `out.place` needs it.
-    #[inline(always)]
-    pub(crate) fn write<I: Isa>(
-        &self,
-        isa: I,
-        first: usize,
-        count: usize,
-        out: &mut RowsMut<'_, E>,
-        results: &mut [E],
-    ) {
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-        for column in (0..count).step_by(n) {
-            for from in (0..self.classes).step_by(n) {
-                let to = self.classes.min(from + n);
-                let mut vectors = [lanes.splat(E::Real::ZERO); 16];
-                let values = &self.values[from * ROWS..to * ROWS];
-                for (values, vector) in values.chunks_exact(ROWS).zip(&mut vectors) {
-                    *vector = lanes.load(&values[column..]);
-                }
-                lanes.transpose(&mut vectors);
-                for (row, vector) in (first + column..first + count.min(column + n)).zip(&vectors) {
-                    E::store_part(isa, *vector, out.place(row, from, to, results));
-                    out.settle(row, from, to, results);
-                }
-            }
-        }
+    pub(crate) fn write(&self, first: usize, count: usize, out: &mut RowsMut<'_, E>, results: &mut [E]) {
+        dispatch(self.level, Write { tile: self, first, count, out, results });
     }
 
     /// The largest score of each row of a vector, NaN left out.
@@ -268,25 +220,112 @@ impl<E: Element> Tile<E> {
     }
 }
 
-/// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
-#[inline(always)]
-pub(crate) fn sums<I: Isa, E: Element>(
-    isa: I,
-    source: &Source<'_, E>,
-    temperature: &PerRow<'_>,
+/// Kernels of their own: the code of a transposition exists once for each element type.
+struct Read<'k, 's, E: Element> {
+    tile: &'k mut Tile<E>,
+    source: &'k Source<'s, E>,
     first: usize,
-    sums: &mut [ExpSum],
-    tile: &mut Tile<E>,
-) {
-    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    tile.read(isa, source, first, sums.len());
-    for (index, sums) in sums.chunks_mut(n).enumerate() {
-        let column = index * n;
-        let base = tile.base(isa, column, temperature, first + column, sums.len());
-        let found = tile.sums(isa, column, &base);
-        let (references, shifts) = (lanes_of(lanes, base.reference), base.shifts(lanes));
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum = ExpSum { reference: references[lane], shift: shifts[lane], sum: found[lane] };
+    count: usize,
+}
+
+impl<E: Element> Kernel for Read<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { tile, source, first, count } = self;
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let classes = tile.classes;
+        let mut rows: [&[E]; ROWS] = [&[]; ROWS];
+        if let Some(run) = source.run(first, count) {
+            for (row, scores) in rows.iter_mut().zip(run.chunks_exact(classes)) {
+                *row = scores;
+            }
+            if let Some(next) = source.run(first + count, ROWS) {
+                isa.prefetch(next); // the order of reading hides from the hardware that it is one
+            }
+        } else {
+            let mut buffer = &mut tile.buffer[..];
+            for (lane, row) in rows[..count].iter_mut().enumerate() {
+                let (own, others) = buffer.split_at_mut(classes.min(buffer.len()));
+                (*row, buffer) = (source.block(first + lane, 0, own), others);
+            }
+        }
+        for column in (0..ROWS).step_by(n) {
+            for from in (0..classes).step_by(n) {
+                let to = classes.min(from + n);
+                let mut vectors = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); 16];
+                for (vector, row) in vectors.iter_mut().zip(&rows[column..count.clamp(column, column + n)]) {
+                    *vector = E::load_or(isa, &row[from..to], E::NEG_INFINITY);
+                }
+                lanes.transpose(&mut vectors);
+                let values = &mut tile.values[from * ROWS..to * ROWS];
+                for (values, vector) in values.chunks_exact_mut(ROWS).zip(&vectors) {
+                    lanes.store(*vector, &mut values[column..]);
+                }
+            }
+        }
+    }
+}
+
+struct Write<'k, 'o, E: Element> {
+    tile: &'k Tile<E>,
+    first: usize,
+    count: usize,
+    out: &'k mut RowsMut<'o, E>,
+    results: &'k mut [E],
+}
+
+impl<E: Element> Kernel for Write<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { tile, first, count, out, results } = self;
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        for column in (0..count).step_by(n) {
+            for from in (0..tile.classes).step_by(n) {
+                let to = tile.classes.min(from + n);
+                let mut vectors = [lanes.splat(E::Real::ZERO); 16];
+                let values = &tile.values[from * ROWS..to * ROWS];
+                for (values, vector) in values.chunks_exact(ROWS).zip(&mut vectors) {
+                    *vector = lanes.load(&values[column..]);
+                }
+                lanes.transpose(&mut vectors);
+                for (row, vector) in (first + column..first + count.min(column + n)).zip(&vectors) {
+                    E::store_part(isa, *vector, out.place(row, from, to, results));
+                    out.settle(row, from, to, results);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
+pub(crate) struct Sums<'k, 'a, E: Element> {
+    pub(crate) source: &'k Source<'a, E>,
+    pub(crate) temperature: PerRow<'a>,
+    pub(crate) first: usize,
+    pub(crate) sums: &'k mut [ExpSum],
+    pub(crate) tile: &'k mut Tile<E>,
+}
+
+impl<E: Element> Kernel for Sums<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { source, temperature, first, sums, tile } = self;
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        tile.read(source, first, sums.len());
+        for (index, sums) in sums.chunks_mut(n).enumerate() {
+            let column = index * n;
+            let base = tile.base(isa, column, &temperature, first + column, sums.len());
+            let found = tile.sums(isa, column, &base);
+            let (references, shifts) = (lanes_of(lanes, base.reference), base.shifts(lanes));
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum = ExpSum { reference: references[lane], shift: shifts[lane], sum: found[lane] };
+            }
         }
     }
 }

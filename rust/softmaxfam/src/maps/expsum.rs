@@ -134,7 +134,8 @@ impl ExpSum {
 
     /// This sum under another reference and shift.
     pub(crate) fn rebased(self, reference: f64, shift: f64, temperature: f64) -> f64 {
-        if self.sum == 0.0 || self.sum.is_nan() {
+        let is_moved = (self.reference, self.shift) != (reference, shift);
+        if !is_moved || self.sum == 0.0 || self.sum.is_nan() {
             return self.sum;
         }
         // in powers of two first: e^difference alone may overflow

@@ -124,7 +124,8 @@ impl<'a, E: Element> RowSums<'a, E> {
             return across::sums(isa, &self.source, &self.temperature, first, sums, &mut self.tile);
         }
         if let Some(tile) = &mut self.beside {
-            return beside::sums(isa, &self.source, &self.temperature, first, sums, tile);
+            let (source, temperature) = (&self.source, self.temperature);
+            return dispatch(tile.level(), beside::Sums { source, temperature, first, sums, tile });
         }
         for (sum, row) in sums.iter_mut().zip(first..) {
             let adder = Adder::new(isa, Scale::new(self.temperature.of(row)));

@@ -294,7 +294,7 @@ impl<E: Element, N: Normal> Kernel for NormaliseShortRows<'_, '_, E, N> {
         let mut results = Buffers::new(&call).results;
         for first in rows.clone().step_by(beside::ROWS) {
             let count = beside::ROWS.min(rows.end - first);
-            tile.read(isa, &call.to_write, first, count);
+            tile.read(&call.to_write, first, count);
             if call.in_line {
                 for row in first + count..rows.end.min(first + count + beside::ROWS) {
                     isa.prefetch(out.place(row, 0, call.source.classes(), &mut []));
@@ -311,7 +311,7 @@ impl<E: Element, N: Normal> Kernel for NormaliseShortRows<'_, '_, E, N> {
             for ((value, sum), row) in unusual.iter_mut().zip(sums).zip(first..first + count) {
                 *value = of_unusual_sum::<E, N>(&call.source, row, &ExpSum { sum, ..ExpSum::EMPTY });
             }
-            tile.write(isa, first, count, out, &mut results);
+            tile.write(first, count, out, &mut results);
             for (value, row) in unusual.into_iter().zip(first..) {
                 if let Some(value) = value {
                     out.fill(row, value);

@@ -514,9 +514,9 @@ impl<E: Element> Kernel for ShortRows<'_, '_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { call: (source, to_write, temperature), rows, a, tile, beside, results, at, out } = self;
-        tile.read(isa, &to_write, rows.start, rows.len());
+        tile.read(&to_write, rows.start, rows.len());
         let tops = beside.solve(isa, tile, a, &temperature, rows.clone());
-        tile.write(isa, at, rows.len(), out, results);
+        tile.write(at, rows.len(), out, results);
         for ((row, top), place) in rows.zip(tops).zip(at..) {
             if top.is_nan() {
                 out.fill(place, if source.is_absent(row) { E::ZERO } else { E::NAN });
