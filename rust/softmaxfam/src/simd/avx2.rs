@@ -36,6 +36,18 @@ macro_rules! intrinsics {
     }};
 }
 
+/// The value of an expression of intrinsics for each of two registers. Not `map`: the optimiser may leave the closure out of
+/// line, and without the features of this file.
+macro_rules! both {
+    ($v:ident => $value:expr) => {{
+        let [low, high] = $v;
+        let $v = low;
+        let low = intrinsics!($value);
+        let $v = high;
+        [low, intrinsics!($value)]
+    }};
+}
+
 /// 16 lanes of f32 in two registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct F32x16(());
@@ -196,21 +208,19 @@ impl Lanes for F32x16 {
     }
     #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
-        v.map(|v| intrinsics!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v)))))
+        both!(v => _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v))))
     }
     #[inline(always)]
     fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
-        let split = v.map(|v| {
-            intrinsics!({
-                let moved = _mm256_add_epi32(
-                    _mm256_castps_si256(v),
-                    _mm256_set1_epi32((f32::ONE_BITS - f32::SQRT_HALF_BITS) as i32),
-                );
-                let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(moved), _mm256_set1_epi32(127));
-                let low = _mm256_and_si256(moved, _mm256_set1_epi32(0x007f_ffff));
-                let mantissa = _mm256_add_epi32(low, _mm256_set1_epi32(f32::SQRT_HALF_BITS as i32));
-                (_mm256_cvtepi32_ps(exponent), _mm256_castsi256_ps(mantissa))
-            })
+        let split = both!(v => {
+            let moved = _mm256_add_epi32(
+                _mm256_castps_si256(v),
+                _mm256_set1_epi32((f32::ONE_BITS - f32::SQRT_HALF_BITS) as i32),
+            );
+            let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(moved), _mm256_set1_epi32(127));
+            let low = _mm256_and_si256(moved, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_add_epi32(low, _mm256_set1_epi32(f32::SQRT_HALF_BITS as i32));
+            (_mm256_cvtepi32_ps(exponent), _mm256_castsi256_ps(mantissa))
         });
         ([split[0].0, split[1].0], [split[0].1, split[1].1])
     }
@@ -378,25 +388,23 @@ impl Lanes for F64x8 {
     }
     #[inline(always)]
     fn to_exponent(self, v: Self::V) -> Self::V {
-        v.map(|v| intrinsics!(_mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(v)))))
+        both!(v => _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(v))))
     }
     #[inline(always)]
     fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
-        let split = v.map(|v| {
-            intrinsics!({
-                let moved = _mm256_add_epi64(
-                    _mm256_castpd_si256(v),
-                    _mm256_set1_epi64x((f64::ONE_BITS - f64::SQRT_HALF_BITS) as i64),
-                );
-                // no conversion from 64-bit integers here: put the exponent into the low bits of 2^52 and subtract that
-                let two_52 = _mm256_set1_pd(4_503_599_627_370_496.0);
-                let field = _mm256_or_si256(_mm256_srli_epi64::<52>(moved), _mm256_castpd_si256(two_52));
-                let exponent =
-                    _mm256_sub_pd(_mm256_castsi256_pd(field), _mm256_set1_pd(4_503_599_627_370_496.0 + 1023.0));
-                let low = _mm256_and_si256(moved, _mm256_set1_epi64x(0x000f_ffff_ffff_ffff));
-                let mantissa = _mm256_add_epi64(low, _mm256_set1_epi64x(f64::SQRT_HALF_BITS as i64));
-                (exponent, _mm256_castsi256_pd(mantissa))
-            })
+        let split = both!(v => {
+            let moved = _mm256_add_epi64(
+                _mm256_castpd_si256(v),
+                _mm256_set1_epi64x((f64::ONE_BITS - f64::SQRT_HALF_BITS) as i64),
+            );
+            // no conversion from 64-bit integers here: put the exponent into the low bits of 2^52 and subtract that
+            let two_52 = _mm256_set1_pd(4_503_599_627_370_496.0);
+            let field = _mm256_or_si256(_mm256_srli_epi64::<52>(moved), _mm256_castpd_si256(two_52));
+            let exponent =
+                _mm256_sub_pd(_mm256_castsi256_pd(field), _mm256_set1_pd(4_503_599_627_370_496.0 + 1023.0));
+            let low = _mm256_and_si256(moved, _mm256_set1_epi64x(0x000f_ffff_ffff_ffff));
+            let mantissa = _mm256_add_epi64(low, _mm256_set1_epi64x(f64::SQRT_HALF_BITS as i64));
+            (exponent, _mm256_castsi256_pd(mantissa))
         });
         ([split[0].0, split[1].0], [split[0].1, split[1].1])
     }
@@ -440,13 +448,11 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn widen(self, v: [__m256; 2]) -> [[__m256d; 2]; 2] {
-        v.map(|v| {
-            intrinsics!([_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v))])
-        })
+        both!(v => [_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v))])
     }
     #[inline(always)]
     fn narrow(self, v: [[__m256d; 2]; 2]) -> [__m256; 2] {
-        v.map(|v| intrinsics!(_mm256_set_m128(_mm256_cvtpd_ps(v[1]), _mm256_cvtpd_ps(v[0]))))
+        both!(v => _mm256_set_m128(_mm256_cvtpd_ps(v[1]), _mm256_cvtpd_ps(v[0])))
     }
     #[inline(always)]
     fn load_f32_as_f64(self, source: &[f32]) -> [__m256d; 2] {
@@ -475,11 +481,10 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn load_bf16(self, source: &[bf16]) -> [__m256; 2] {
-        [&source[..8], &source[8..16]].map(|source| {
-            intrinsics!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
-                source.as_ptr().cast()
-            )))))
-        })
+        let parts = [&source[..8], &source[8..16]];
+        both!(parts => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
+            parts.as_ptr().cast()
+        )))))
     }
     #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {
