@@ -7,7 +7,8 @@
 //! the rows beside it nor their number change a bit.
 //! Sums. TURNS terms in the element's real type, then f64. Cost. As `expsum` once the scores are in lanes.
 
-use super::expsum::{ExpSum, HEADROOM, Scaled, TURNS, Terms, WideOf, base_for, spread};
+use super::beside;
+use super::expsum::{ExpSum, Exponents, HEADROOM, Scaled, TURNS, Terms, WideOf, base_for, spread, with_exponents};
 use crate::elementary::Window;
 use crate::options::PerRow;
 use crate::rows::{BLOCK, Source};
@@ -30,14 +31,17 @@ pub(crate) fn sums<I: Isa, E: Element>(
 ) {
     let n = LanesOf::<I, E>::N;
     let width = sums.len().next_multiple_of(n);
-    let mut columns: [Column<'_, I, E>; ROWS / 8] = std::array::from_fn(|column| {
-        Column::new(isa, temperature, first + column * n, sums.len().saturating_sub(column * n))
-    });
+    let mut columns = [Column::<I, E>::new(isa, temperature, first, sums.len()); ROWS / 8];
     let columns = &mut columns[..width / n];
+    for (index, column) in columns.iter_mut().enumerate().skip(1) {
+        *column = Column::new(isa, temperature, first + index * n, sums.len() - index * n);
+    }
     for from in (0..source.classes()).step_by(CLASSES) {
         let to = source.classes().min(from + CLASSES);
         if from % BLOCK == 0 {
-            columns.iter_mut().for_each(Column::carry);
+            for column in columns.iter_mut() {
+                column.carry();
+            }
         }
         let (tile, pitch) = source.tile(first, width, from, to, packed);
         for (index, column) in columns.iter_mut().enumerate() {
@@ -68,8 +72,11 @@ impl<I: Isa, E: Element> Strip<'_, I, E> {
     #[inline(always)]
     fn highest(&self) -> V<I, E> {
         let lanes = E::Real::lanes(self.isa);
-        let lowest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
-        (0..self.classes).fold(lowest, |highest, class| lanes.max(self.at(class), highest))
+        let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
+        for class in 0..self.classes {
+            highest = lanes.max(self.at(class), highest);
+        }
+        highest
     }
 
     /// What +inf and NaN among the scores of a lane make of its sum.
@@ -80,16 +87,17 @@ impl<I: Isa, E: Element> Strip<'_, I, E> {
 }
 
 /// The sums of the rows of one vector, as they grow.
+#[derive(Clone, Copy)]
 struct Column<'p, I: Isa, E: Element> {
     isa: I,
     temperature: &'p PerRow<'p>,
     first: usize,
     count: usize,
-    bases: [ExpSum; 16], // with the sums of all blocks but the present one
-    limits: [f64; 16],   // a score above it needs a new shift; -inf before the first finite score
-    wide: Wide<I, E>,    // the sums
-    limit: V<I, E>,      // the limits, as lanes
-    scaled: Scaled<LanesOf<I, E>>,
+    bases: [ExpSum; 16],                   // with the sums of all blocks but the present one
+    limits: [f64; 16],                     // a score above it needs a new shift; -inf before the first finite score
+    wide: Wide<I, E>,                      // the sums
+    limit: V<I, E>,                        // the limits, as lanes
+    scaled: Option<Scaled<LanesOf<I, E>>>, // none where the scores are the exponents
     window: Window<LanesOf<I, E>>,
 }
 
@@ -109,7 +117,7 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
             limits: [f64::NEG_INFINITY; 16],
             wide: E::Real::wide_zero(isa),
             limit: zero,
-            scaled: Scaled::of_each(lanes, 0, |_| 1.0, zero),
+            scaled: None,
             window: Window::of_each(lanes, zero),
         };
         column.spread();
@@ -120,9 +128,11 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     #[inline(always)]
     fn spread(&mut self) {
         let (lanes, count) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
-        let of_row = |lane| self.temperature.of(self.first + lane);
-        let reference = spread(lanes, count, |lane| self.bases[lane].reference);
-        self.scaled = Scaled::of_each(lanes, self.count, of_row, reference);
+        let mut references = [0.0; 16];
+        for lane in 0..16 {
+            references[lane] = self.bases[lane].reference;
+        }
+        self.scaled = Scaled::of_rows(lanes, self.temperature, self.first, &references[..self.count]);
         self.window = Window::of_each(lanes, spread(lanes, count, |lane| self.bases[lane].shift));
         self.limit = spread(lanes, count, |lane| self.limits[lane]);
     }
@@ -140,7 +150,7 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
             return;
         }
         self.rebase(highest, |_| true);
-        let highest = self.lanes_of(highest);
+        let highest = beside::lanes_of(lanes, highest);
         let mut sums = E::Real::wide_lanes(self.isa, self.terms(strip).0);
         let before = E::Real::wide_lanes(self.isa, self.wide);
         for lane in (0..self.count).filter(|&lane| highest[lane] == f64::INFINITY) {
@@ -149,17 +159,13 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
         self.wide = E::Real::wide_of(self.isa, &sums);
     }
 
-    fn lanes_of(&self, v: V<I, E>) -> [f64; 16] {
-        let mut array = [E::Real::ZERO; 16];
-        E::Real::lanes(self.isa).store(v, &mut array);
-        array.map(Into::into)
-    }
-
     /// Gives the rows whose score in `highest` exceeds a limit that is `due` a new base.
     #[inline(always)]
     fn rebase(&mut self, highest: V<I, E>, due: impl Fn(f64) -> bool) {
         let mut sums = E::Real::wide_lanes(self.isa, self.wide);
-        for (lane, highest) in self.lanes_of(highest).into_iter().enumerate().take(self.count) {
+        for (lane, highest) in
+            beside::lanes_of(E::Real::lanes(self.isa), highest).into_iter().enumerate().take(self.count)
+        {
             if highest.is_finite() && highest > self.limits[lane] && due(self.limits[lane]) {
                 let temperature = self.temperature.of(self.first + lane);
                 let (reference, shift) = base_for(highest, temperature);
@@ -177,6 +183,11 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     /// The sums with the terms of a strip added, and the largest score of each lane.
     #[inline(always)]
     fn terms(&self, strip: &Strip<'_, I, E>) -> (Wide<I, E>, V<I, E>) {
+        with_exponents!(&self.scaled, exponents => self.terms_of(strip, exponents))
+    }
+
+    #[inline(always)]
+    fn terms_of<X: Exponents<LanesOf<I, E>>>(&self, strip: &Strip<'_, I, E>, exponents: &X) -> (Wide<I, E>, V<I, E>) {
         let lanes = E::Real::lanes(self.isa);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         let mut wide = self.wide;
@@ -185,7 +196,7 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
             for class in from..strip.classes.min(from + TURNS) {
                 let x = strip.at(class);
                 highest = lanes.max(x, highest);
-                terms.add(lanes, &self.scaled, &self.window, x);
+                terms.add(lanes, exponents, &self.window, x);
             }
             wide = terms.met(self.isa, wide);
         }

@@ -7,7 +7,7 @@
 //! threads change a bit. With the whole row at hand the shift of `expsum` is that of its maximum: nothing is done twice.
 //! Sums. TURNS terms in the real type, then f64. Cost. Besides the terms a load, four shuffles and a store a vector.
 
-use super::expsum::{ExpSum, FAR, Scaled, TURNS, Terms, WideOf};
+use super::expsum::{ExpSum, Exponents, FAR, Scaled, TURNS, Terms, WideOf, with_exponents};
 use crate::elementary::{self, ExpConstants, Window};
 use crate::options::PerRow;
 use crate::rows::{Places, RowsMut, Source};
@@ -36,7 +36,7 @@ pub(crate) struct Base<L: Lanes> {
     highest: L::V,
     reference: L::V,
     shift: L::V,
-    scaled: Scaled<L>,
+    scaled: Option<Scaled<L>>, // none where the scores are the exponents
     window: Window<L>,
 }
 
@@ -49,7 +49,7 @@ impl<L: Lanes> Base<L> {
 }
 
 #[inline(always)]
-fn lanes_of<L: Lanes>(lanes: L, v: L::V) -> [f64; 16] {
+pub(crate) fn lanes_of<L: Lanes>(lanes: L, v: L::V) -> [f64; 16] {
     let (mut array, mut wide) = ([L::Scalar::ZERO; 16], [0.0; 16]);
     lanes.store(v, &mut array);
     for lane in 0..16 {
@@ -134,13 +134,16 @@ impl<E: Element> Tile<E> {
         // a row without a finite maximum: any base will do
         let finite = lanes.select(lanes.gt(constant(f64::INFINITY), highest), highest, zero);
         let finite = lanes.select(lanes.gt(finite, constant(f64::NEG_INFINITY)), finite, zero);
-        let mut scaled = Scaled::of_rows(lanes, temperature, first, count);
+        let scaled = Scaled::of_rows(lanes, temperature, first, &[0.0; ROWS][..count]);
         let z = scaled.of(finite).0;
         let is_far = lanes.gt(lanes.max(z, lanes.sub(zero, z)), constant(FAR));
         let rounder = lanes.splat(E::Real::ROUNDER);
         let shift = lanes.sub(lanes.mul_add(z, lanes.splat(E::Real::LOG2_E), rounder), rounder);
         let (reference, shift) = (lanes.select(is_far, finite, zero), lanes.select(is_far, zero, shift));
-        scaled.refer_to(reference);
+        let scaled = match lanes.any(is_far) {
+            true => Scaled::of_rows(lanes, temperature, first, &lanes_of(lanes, reference)[..count]),
+            false => scaled,
+        };
         Base { highest, reference, shift, scaled, window: Window::of_each(lanes, shift) }
     }
 
@@ -148,19 +151,32 @@ impl<E: Element> Tile<E> {
     #[inline(always)]
     pub(crate) fn sums<I: Isa>(&self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
         let lanes = E::Real::lanes(isa);
-        let mut wide: WideOf<I, E::Real> = E::Real::wide_zero(isa);
-        for from in (0..self.classes).step_by(TURNS) {
-            let mut terms = Terms::none(lanes);
-            for class in from..self.classes.min(from + TURNS) {
-                terms.add(lanes, &base.scaled, &base.window, self.at(isa, class, column));
-            }
-            wide = terms.met(isa, wide);
-        }
+        let wide = with_exponents!(&base.scaled, exponents => self.terms(isa, column, &base.window, exponents));
         let mut sums = E::Real::wide_lanes(isa, wide);
         if lanes.any(lanes.ge(base.highest, lanes.splat(Real::of_f64(f64::INFINITY)))) {
             self.settle_infinite(column, &lanes_of(lanes, base.highest), &mut sums);
         }
         sums
+    }
+
+    #[inline(always)]
+    fn terms<I: Isa, X: Exponents<LanesOf<I, E>>>(
+        &self,
+        isa: I,
+        column: usize,
+        window: &Window<LanesOf<I, E>>,
+        exponents: &X,
+    ) -> WideOf<I, E::Real> {
+        let lanes = E::Real::lanes(isa);
+        let mut wide = E::Real::wide_zero(isa);
+        for from in (0..self.classes).step_by(TURNS) {
+            let mut terms = Terms::none(lanes);
+            for class in from..self.classes.min(from + TURNS) {
+                terms.add(lanes, exponents, window, self.at(isa, class, column));
+            }
+            wide = terms.met(isa, wide);
+        }
+        wide
     }
 
     /// What +inf and NaN make of the sums of rows with +inf.
@@ -175,19 +191,31 @@ impl<E: Element> Tile<E> {
     /// Puts the terms in the place of the scores of a vector of rows; their sums.
     #[inline(always)]
     pub(crate) fn store_terms<I: Isa>(&mut self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+        let wide = with_exponents!(&base.scaled, exponents => self.stored_terms(isa, column, &base.window, exponents));
+        E::Real::wide_lanes(isa, wide)
+    }
+
+    #[inline(always)]
+    fn stored_terms<I: Isa, X: Exponents<LanesOf<I, E>>>(
+        &mut self,
+        isa: I,
+        column: usize,
+        window: &Window<LanesOf<I, E>>,
+        exponents: &X,
+    ) -> WideOf<I, E::Real> {
         let lanes = E::Real::lanes(isa);
-        let mut wide: WideOf<I, E::Real> = E::Real::wide_zero(isa);
+        let mut wide = E::Real::wide_zero(isa);
         for from in (0..self.classes).step_by(TURNS) {
             let mut sum = lanes.splat(E::Real::ZERO);
             for class in from..self.classes.min(from + TURNS) {
-                let (z, low) = base.scaled.of(self.at(isa, class, column));
-                let term = elementary::exp(lanes, z, low, &base.window);
+                let (z, low) = exponents.of(self.at(isa, class, column));
+                let term = elementary::exp(lanes, z, low, window);
                 self.set(isa, class, column, term);
                 sum = lanes.add(sum, term);
             }
             wide = E::Real::wide_add(isa, wide, sum);
         }
-        E::Real::wide_lanes(isa, wide)
+        wide
     }
 
     /// Multiplies what is stored for a vector of rows by a number each, given as a sum of two.
@@ -213,8 +241,12 @@ impl<E: Element> Tile<E> {
         let lanes = E::Real::lanes(isa);
         let [high, low_log] = [lanes.load(&logs[0]), lanes.load(&logs[1])];
         for class in 0..self.classes {
-            let (z, low) = base.scaled.of(self.at(isa, class, column));
-            let low = low.map_or(low_log, |low| lanes.sub(low_log, low));
+            let x = self.at(isa, class, column);
+            let (z, low) = base.scaled.of(x);
+            let low = match low {
+                Some(low) => lanes.sub(low_log, low),
+                None => low_log,
+            };
             self.set(isa, class, column, lanes.sub(lanes.sub(z, high), low));
         }
     }

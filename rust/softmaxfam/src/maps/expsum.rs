@@ -8,8 +8,8 @@
 //! maximum is collected; a block that exceeds the shift by more than [`HEADROOM`] (it could overflow) is done again under a
 //! new one, and the sum before it is rescaled. Beyond FAR the reference is subtracted: the rounding of the difference
 //! is then far below the error that the size of the result allows.
-//! Sums. A term is 2^n (1 + t): the powers and the 2^n t are added apart, 8 a lane in the element's real type in 4
-//! independent lanes, then in f64, so that the rounding of the sum is that of its smaller part. The order is fixed by the positions in
+//! Sums. A term is 2^n (1 + t): the powers and the 2^n t are added apart, 8 a lane in the element's real type, 4 such
+//! sums together, then in f64, so that the rounding of the sum is that of its smaller part. The order is fixed by the positions in
 //! the chunk, hence the same on every instruction set; chunks of [`CHUNK`] classes are summed apart and met in their order.
 //! Temperature. x / T is formed as a sum of two numbers, by 1/T in two parts and a fused multiply-add: it costs no digit.
 //! Error. relative, of the sum: below 0.4 eps in the real type in all tests against 50-digit values.
@@ -29,7 +29,7 @@ const HEAD: usize = 256;
 pub(crate) const FAR: f64 = 4096.0;
 /// A term may exceed the one that gave the shift by e^60, 2^87: 4,096 such terms stay below 2^127.
 pub(crate) const HEADROOM: f64 = 60.0;
-/// Vectors that are added in the real type before f64 takes over, and the independent lanes that take turns.
+/// Vectors that are added in the real type, and the sums of them that are added before f64 takes over.
 pub(crate) const TURNS: usize = 8;
 const WAYS: usize = 4;
 
@@ -56,51 +56,35 @@ fn inverse_in_two<R: Real>(temperature: f64) -> [R; 2] {
     [high, R::of_f64(if sound { low } else { 0.0 })]
 }
 
-/// (x - reference) / T as the sum of a value and a small correction, for all lanes.
+/// What scores are exponents of, as the sum of a value and, maybe, a small correction.
+pub(crate) trait Exponents<L: Lanes>: Copy {
+    fn of(&self, x: L::V) -> (L::V, Option<L::V>);
+}
+
+/// The scores themselves: T = 1 and no reference.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain;
+
+impl<L: Lanes> Exponents<L> for Plain {
+    #[inline(always)]
+    fn of(&self, x: L::V) -> (L::V, Option<L::V>) {
+        (x, None)
+    }
+}
+
+/// (x - reference) / T, for all lanes or for each.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled<L: Lanes> {
     lanes: L,
     reference: L::V,
-    inverse: Option<[L::V; 2]>,
+    inverse: [L::V; 2],
 }
 
-impl<L: Lanes> Scaled<L> {
+impl<L: Lanes> Exponents<L> for Scaled<L> {
     #[inline(always)]
-    pub(crate) fn new(lanes: L, scale: &Scale<L::Scalar>, reference: L::V) -> Self {
-        Self { lanes, reference, inverse: scale.inverse.map(|parts| parts.map(|part| lanes.splat(part))) }
-    }
-
-    /// With a temperature and a reference for each of at most N lanes.
-    #[inline(always)]
-    pub(crate) fn of_each(lanes: L, count: usize, temperature: impl Fn(usize) -> f64, reference: L::V) -> Self {
-        let inverse = (0..count).any(|lane| temperature(lane) != 1.0).then(|| {
-            let of_lane = |lane| inverse_in_two::<L::Scalar>(temperature(lane));
-            [0, 1].map(|part| spread(lanes, count, |lane| of_lane(lane)[part].into()))
-        });
-        Self { lanes, reference, inverse }
-    }
-
-    /// With the temperatures of `count` rows from `first` on, a row in each lane.
-    #[inline(always)]
-    pub(crate) fn of_rows(lanes: L, temperature: &PerRow<'_>, first: usize, count: usize) -> Self {
-        let zero = lanes.splat(Real::of_f64(0.0));
-        match temperature {
-            PerRow::Same(value) => Self::new(lanes, &Scale::new(*value), zero),
-            PerRow::Each(_) => Self::of_each(lanes, count, |lane| temperature.of(first + lane), zero),
-        }
-    }
-
-    /// Changes what is subtracted from the scores.
-    #[inline(always)]
-    pub(crate) fn refer_to(&mut self, reference: L::V) {
-        self.reference = reference;
-    }
-
-    #[inline(always)]
-    pub(crate) fn of(&self, x: L::V) -> (L::V, Option<L::V>) {
-        let lanes = self.lanes;
+    fn of(&self, x: L::V) -> (L::V, Option<L::V>) {
+        let (lanes, [high, low]) = (self.lanes, self.inverse);
         let difference = lanes.sub(x, self.reference);
-        let Some([high, low]) = self.inverse else { return (difference, None) };
         let z = lanes.mul(difference, high);
         let lost = lanes.neg_mul_add(difference, high, z); // z minus the exact product
         let correction = lanes.sub(lanes.mul(difference, low), lost);
@@ -108,6 +92,60 @@ impl<L: Lanes> Scaled<L> {
         (z, Some(lanes.max(correction, lanes.splat(L::Scalar::of_f64(-1.0)))))
     }
 }
+
+/// For few vectors: the choice is made for each.
+impl<L: Lanes> Exponents<L> for Option<Scaled<L>> {
+    #[inline(always)]
+    fn of(&self, x: L::V) -> (L::V, Option<L::V>) {
+        match self {
+            None => Exponents::<L>::of(&Plain, x),
+            Some(scaled) => scaled.of(x),
+        }
+    }
+}
+
+impl<L: Lanes> Scaled<L> {
+    /// None where [`Plain`] says the same.
+    #[inline(always)]
+    pub(crate) fn new(lanes: L, scale: &Scale<L::Scalar>, reference: f64) -> Option<Self> {
+        if scale.inverse.is_none() && reference == 0.0 {
+            return None;
+        }
+        let [high, low] = scale.inverse.unwrap_or_else(|| inverse_in_two(1.0));
+        let reference = lanes.splat(Real::of_f64(reference));
+        Some(Self { lanes, reference, inverse: [lanes.splat(high), lanes.splat(low)] })
+    }
+
+    /// With the temperatures of at most N rows from `first` on, a row in each lane, and a reference each.
+    #[inline(always)]
+    pub(crate) fn of_rows(lanes: L, temperature: &PerRow<'_>, first: usize, references: &[f64]) -> Option<Self> {
+        let count = references.len();
+        let of_row = |lane| temperature.of(first + lane);
+        if (0..count).all(|lane| of_row(lane) == 1.0 && references[lane] == 0.0) {
+            return None;
+        }
+        let reference = spread(lanes, count, |lane| references[lane]);
+        let part = |lane, part: usize| inverse_in_two::<L::Scalar>(of_row(lane))[part].into();
+        let high = spread(lanes, count, |lane| part(lane, 0));
+        let low = spread(lanes, count, |lane| part(lane, 1));
+        Some(Self { lanes, reference, inverse: [high, low] })
+    }
+}
+
+/// A call with `$exponents` being [`Plain`] or the [`Scaled`] given: each has code of its own, for a choice in the loop
+/// over vectors would cost more than the exponential.
+macro_rules! with_exponents {
+    ($scaled:expr, $exponents:ident => $call:expr) => {
+        match $scaled {
+            None => {
+                let $exponents = &$crate::maps::expsum::Plain;
+                $call
+            }
+            Some($exponents) => $call,
+        }
+    };
+}
+pub(crate) use with_exponents;
 
 /// Lanes with a value for each row: the same in all where there is one row; lanes past the rows hold 0.
 #[inline(always)]
@@ -133,6 +171,7 @@ impl ExpSum {
     pub(crate) const EMPTY: Self = Self { reference: 0.0, shift: 0.0, sum: 0.0 };
 
     /// This sum under another reference and shift.
+    #[inline(always)]
     pub(crate) fn rebased(self, reference: f64, shift: f64, temperature: f64) -> f64 {
         let is_moved = (self.reference, self.shift) != (reference, shift);
         if !is_moved || self.sum == 0.0 || self.sum.is_nan() {
@@ -174,6 +213,7 @@ pub(crate) fn base_for(highest: f64, temperature: f64) -> (f64, f64) {
 }
 
 /// Adds up one row, block by block.
+#[derive(Clone, Copy)]
 pub(crate) struct Adder<I: Isa, E: Element> {
     isa: I,
     scale: Scale<E::Real>,
@@ -207,36 +247,41 @@ impl<I: Isa, E: Element> Adder<I, E> {
         self.state
     }
 
-    /// Adds at most [`BLOCK`] scores; returns a bound of them from above (the largest, unless the block has +inf or NaN).
+    /// Chooses the shift by the first scores, unless that was done; adding them does it too.
     #[inline(always)]
-    pub(crate) fn add_block(&mut self, block: &[E]) -> f64 {
-        debug_assert!(block.len() <= BLOCK);
+    pub(crate) fn begin(&mut self, block: &[E]) {
         if self.limit.is_none() {
             let head = highest(self.isa, &block[..block.len().min(HEAD)]);
             self.rebase(if head > f64::NEG_INFINITY { head } else { highest(self.isa, block) });
         }
-        let Some(limit) = self.limit else {
-            self.add_without_terms(block);
-            return f64::INFINITY;
-        };
-        let (sum, highest) = self.terms(block);
-        if highest <= limit {
-            self.state.sum += sum;
-            return highest;
+    }
+
+    /// Adds at most [`BLOCK`] scores; returns a bound of them from above (the largest, unless the block has +inf or NaN).
+    #[inline(always)]
+    pub(crate) fn add_block(&mut self, block: &[E]) -> f64 {
+        debug_assert!(block.len() <= BLOCK);
+        self.begin(block);
+        while let Some(limit) = self.limit {
+            let scaled = Scaled::new(E::Real::lanes(self.isa), &self.scale, self.state.reference);
+            let (sum, highest) = with_exponents!(&scaled, exponents => self.terms(block, exponents));
+            if highest <= limit {
+                self.state.sum += sum;
+                return highest;
+            }
+            self.rebase(highest);
+            if highest == f64::INFINITY {
+                break;
+            }
         }
-        self.rebase(highest);
-        if highest == f64::INFINITY {
-            self.add_without_terms(block);
-        } else {
-            self.state.sum += self.terms(block).0;
-        }
-        highest
+        self.add_without_terms(block);
+        f64::INFINITY
     }
 
     pub(crate) fn sum(&self) -> ExpSum {
         self.state
     }
 
+    #[inline(always)]
     fn rebase(&mut self, highest: f64) {
         if highest.is_infinite() {
             return;
@@ -261,108 +306,85 @@ impl<I: Isa, E: Element> Adder<I, E> {
     /// rounded there, and the sum is theirs.
     #[inline(always)]
     pub(crate) fn add_block_to(&mut self, block: &[E], target: &mut [E]) {
-        if self.limit.is_none() {
-            let head = highest(self.isa, &block[..block.len().min(HEAD)]);
-            self.rebase(if head > f64::NEG_INFINITY { head } else { highest(self.isa, block) });
-        }
-        let Some(limit) = self.limit else {
-            target.fill(E::ZERO);
-            return self.add_without_terms(block);
-        };
-        let (mut sum, highest) = self.stored_terms(block, target);
-        if highest > limit {
+        self.begin(block);
+        while let Some(limit) = self.limit {
+            let scaled = Scaled::new(E::Real::lanes(self.isa), &self.scale, self.state.reference);
+            let (sum, highest) = with_exponents!(&scaled, exponents => self.stored_terms(block, target, exponents));
+            if highest <= limit {
+                self.state.sum += sum;
+                return;
+            }
             self.rebase(highest);
             if highest == f64::INFINITY {
                 return self.add_without_terms(block);
             }
-            sum = self.stored_terms(block, target).0;
         }
-        self.state.sum += sum;
+        target.fill(E::ZERO);
+        self.add_without_terms(block);
     }
 
+    /// The sum of the terms of a block, which go to `target`, and its largest score; NaN does not count in that.
     #[inline(always)]
-    fn stored_terms(&self, block: &[E], target: &mut [E]) -> (f64, f64) {
-        let lanes = E::Real::lanes(self.isa);
-        let n = LanesOf::<I, E>::N;
-        let scaled = Scaled::new(lanes, &self.scale, lanes.splat(Real::of_f64(self.state.reference)));
+    fn stored_terms<X: Exponents<LanesOf<I, E>>>(&self, block: &[E], target: &mut [E], exponents: &X) -> (f64, f64) {
+        let (lanes, n) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
         let window = Window::new(lanes, self.state.shift);
-        let mut highest = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); WAYS];
+        let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         let mut total = E::Real::wide_zero(self.isa);
-        let zero = lanes.splat(E::Real::ZERO);
-        for (block, target) in block.chunks(TURNS * WAYS * n).zip(target.chunks_mut(TURNS * WAYS * n)) {
-            let mut sums = [zero; WAYS];
-            let (mut groups, mut places) = (block.chunks_exact(WAYS * n), target.chunks_exact_mut(WAYS * n));
-            for (group, place) in (&mut groups).zip(&mut places) {
-                for way in 0..WAYS {
-                    let x = E::load(self.isa, &group[way * n..(way + 1) * n]);
-                    highest[way] = lanes.max(x, highest[way]);
-                    let (z, low) = scaled.of(x);
-                    let term = elementary::exp(lanes, z, low, &window);
-                    E::store(self.isa, term, &mut place[way * n..(way + 1) * n]);
-                    sums[way] = lanes.add(sums[way], term);
-                }
-            }
-            let (rest, places) = (groups.remainder(), places.into_remainder());
-            for (way, (vector, place)) in rest.chunks(n).zip(places.chunks_mut(n)).enumerate() {
-                let x = E::load_or(self.isa, vector, E::NEG_INFINITY);
-                highest[way] = lanes.max(x, highest[way]);
-                let (z, low) = scaled.of(x);
+        macro_rules! store {
+            ($x:expr, $store:ident, $place:expr, $sum:ident) => {{
+                let x = $x;
+                highest = lanes.max(x, highest);
+                let (z, low) = exponents.of(x);
                 let term = elementary::exp(lanes, z, low, &window);
-                E::store_part(self.isa, term, place);
-                sums[way] = lanes.add(sums[way], term);
+                E::$store(self.isa, term, $place);
+                $sum = lanes.add($sum, term);
+            }};
+        }
+        for (group, target) in block.chunks(TURNS * WAYS * n).zip(target.chunks_mut(TURNS * WAYS * n)) {
+            let mut met = lanes.splat(E::Real::ZERO);
+            for (run, target) in group.chunks(TURNS * n).zip(target.chunks_mut(TURNS * n)) {
+                let mut sum = lanes.splat(E::Real::ZERO);
+                let (mut vectors, mut places) = (run.chunks_exact(n), target.chunks_exact_mut(n));
+                for (vector, place) in (&mut vectors).zip(&mut places) {
+                    store!(E::load(self.isa, vector), store, place, sum);
+                }
+                if !vectors.remainder().is_empty() {
+                    let x = E::load_or(self.isa, vectors.remainder(), E::NEG_INFINITY);
+                    store!(x, store_part, places.into_remainder(), sum);
+                }
+                met = lanes.add(met, sum);
             }
-            let met = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
             total = E::Real::wide_add(self.isa, total, met);
         }
-        let highest = lanes.max(lanes.max(highest[0], highest[1]), lanes.max(highest[2], highest[3]));
         (E::Real::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
     }
 
     /// The sum of the terms of a block, and its largest score; NaN does not count in that.
     #[inline(always)]
-    fn terms(&self, block: &[E]) -> (f64, f64) {
-        let lanes = E::Real::lanes(self.isa);
-        let n = LanesOf::<I, E>::N;
-        let scaled = Scaled::new(lanes, &self.scale, lanes.splat(Real::of_f64(self.state.reference)));
+    fn terms<X: Exponents<LanesOf<I, E>>>(&self, block: &[E], exponents: &X) -> (f64, f64) {
+        let (lanes, n) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
         let window = Window::new(lanes, self.state.shift);
-        let lowest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
-        let mut highest = [lowest; WAYS];
+        let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         let mut total = E::Real::wide_zero(self.isa);
-        macro_rules! add {
-            ($x:expr, $way:expr, $terms:expr) => {{
-                let x = $x;
-                highest[$way] = lanes.max(x, highest[$way]);
-                $terms[$way].add(lanes, &scaled, &window, x);
-            }};
-        }
-        let mut strides = block.chunks_exact(TURNS * WAYS * n);
-        for stride in &mut strides {
-            let mut terms = [Terms::none(lanes); WAYS];
-            for group in stride.chunks_exact(WAYS * n) {
-                for way in 0..WAYS {
-                    add!(E::load(self.isa, &group[way * n..(way + 1) * n]), way, terms);
+        for group in block.chunks(TURNS * WAYS * n) {
+            let mut met = Terms::none(lanes);
+            for run in group.chunks(TURNS * n) {
+                let mut terms = Terms::none(lanes);
+                let mut vectors = run.chunks_exact(n);
+                for vector in &mut vectors {
+                    let x = E::load(self.isa, vector);
+                    highest = lanes.max(x, highest);
+                    terms.add(lanes, exponents, &window, x);
                 }
-            }
-            total = met::<I, E>(self.isa, total, &terms);
-        }
-        if !strides.remainder().is_empty() {
-            let mut terms = [Terms::none(lanes); WAYS];
-            let mut groups = strides.remainder().chunks_exact(WAYS * n);
-            for group in &mut groups {
-                for way in 0..WAYS {
-                    add!(E::load(self.isa, &group[way * n..(way + 1) * n]), way, terms);
+                if !vectors.remainder().is_empty() {
+                    let x = E::load_or(self.isa, vectors.remainder(), E::NEG_INFINITY);
+                    highest = lanes.max(x, highest);
+                    terms.add(lanes, exponents, &window, x);
                 }
+                met.join(lanes, &terms);
             }
-            let mut vectors = groups.remainder().chunks_exact(n);
-            for vector in &mut vectors {
-                add!(E::load(self.isa, vector), 1, terms);
-            }
-            if !vectors.remainder().is_empty() {
-                add!(E::load_or(self.isa, vectors.remainder(), E::NEG_INFINITY), 0, terms);
-            }
-            total = met::<I, E>(self.isa, total, &terms);
+            total = met.met(self.isa, total);
         }
-        let highest = lanes.max(lanes.max(highest[0], highest[1]), lanes.max(highest[2], highest[3]));
         (E::Real::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
     }
 }
@@ -383,11 +405,18 @@ impl<L: Lanes> Terms<L> {
 
     /// Adds the term of a score in each lane.
     #[inline(always)]
-    pub(crate) fn add(&mut self, lanes: L, scaled: &Scaled<L>, window: &Window<L>, x: L::V) {
-        let (z, low) = scaled.of(x);
+    pub(crate) fn add<X: Exponents<L>>(&mut self, lanes: L, exponents: &X, window: &Window<L>, x: L::V) {
+        let (z, low) = exponents.of(x);
         let (power, tail) = elementary::exp_in_two(lanes, z, low, window);
         self.powers = lanes.add(self.powers, power);
         self.tails = lanes.mul_add(tail, power, self.tails);
+    }
+
+    /// Adds others.
+    #[inline(always)]
+    pub(crate) fn join(&mut self, lanes: L, others: &Self) {
+        self.powers = lanes.add(self.powers, others.powers);
+        self.tails = lanes.add(self.tails, others.tails);
     }
 
     /// Adds these to sums.
@@ -401,19 +430,6 @@ impl<L: Lanes> Terms<L> {
 }
 
 pub(crate) type WideOf<I, R> = <R as Real>::Wide<I>;
-
-#[inline(always)]
-fn met<I: Isa, E: Element>(
-    isa: I,
-    sums: WideOf<I, E::Real>,
-    terms: &[Terms<LanesOf<I, E>>; WAYS],
-) -> WideOf<I, E::Real> {
-    let lanes = E::Real::lanes(isa);
-    let [a, b, c, d] = terms;
-    let powers = lanes.add(lanes.add(a.powers, b.powers), lanes.add(c.powers, d.powers));
-    let tails = lanes.add(lanes.add(a.tails, b.tails), lanes.add(c.tails, d.tails));
-    E::Real::wide_add(isa, E::Real::wide_add(isa, sums, powers), tails)
-}
 
 /// The largest of at most a block of scores, NaN left out; -inf of none.
 #[inline(always)]

@@ -127,9 +127,23 @@ impl<'a, E: Element> RowSums<'a, E> {
             let (source, temperature) = (&self.source, self.temperature);
             return dispatch(tile.level(), beside::Sums { source, temperature, first, sums, tile });
         }
+        let adder = |row| Adder::new(isa, Scale::new(self.temperature.of(row)));
+        if self.source.classes() <= BLOCK && self.source.is_in_place() {
+            // all begin together: each step of a row waits for the one before, rows do not wait for each other
+            let mut adders = [adder(first); ROWS_TOGETHER];
+            let adders = &mut adders[..sums.len()];
+            for (row, each) in (first..).zip(adders.iter_mut()) {
+                *each = adder(row);
+                each.begin(self.source.block(row, 0, &mut []));
+            }
+            for ((row, adder), sum) in (first..).zip(adders).zip(sums) {
+                adder.add_block(self.source.block(row, 0, &mut []));
+                *sum = adder.sum();
+            }
+            return;
+        }
         for (sum, row) in sums.iter_mut().zip(first..) {
-            let adder = Adder::new(isa, Scale::new(self.temperature.of(row)));
-            *sum = adder.add_row(&self.source, row, 0, self.source.classes(), &mut self.buffer);
+            *sum = adder(row).add_row(&self.source, row, 0, self.source.classes(), &mut self.buffer);
         }
     }
 }

@@ -10,13 +10,13 @@
 
 use super::across;
 use super::beside::{self, Base, Tile};
-use super::expsum::{Adder, CHUNK, ExpSum, Scale, Scaled, spread};
+use super::expsum::{Adder, CHUNK, ExpSum, Exponents, Scale, Scaled, spread, with_exponents};
 use super::logsumexp::{COST, RowSums, chunked_sums, job, logs_of};
 use crate::elementary::{self, Window};
 use crate::error::Result;
 use crate::options::{Options, PerRow};
 use crate::rows::{BLOCK, Chunks, Places, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -61,9 +61,11 @@ pub(crate) trait Normal: Copy + Send + Sync + 'static {
 }
 
 /// Parameters of a normalisation, one row for all lanes or a row a lane.
+#[derive(Clone, Copy)]
 pub(crate) struct Normaliser<L: Lanes> {
     window: Window<L>,
-    parts: [L::V; 2],
+    high: L::V,
+    low: L::V,
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +92,16 @@ fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
     [high, value - high]
 }
 
+/// A quotient as the sum of two numbers of the real type.
+#[inline(always)]
+fn quotient_in_two<R: Real>(numerator: f64, divisor: f64) -> [R; 2] {
+    let quotient = numerator / divisor;
+    let high: f64 = R::of_f64(quotient).into();
+    // in f64 there is nothing left of the quotient itself; what the division lost makes the low part
+    let low = if size_of::<R>() == 8 { (-high).mul_add(divisor, numerator) / divisor } else { quotient - high };
+    [R::of_f64(high), R::of_f64(if low.is_finite() { low } else { 0.0 })]
+}
+
 impl Normal for Probability {
     const IS_STORED_FIRST: bool = true;
     const NEEDS_LOG: bool = false;
@@ -102,30 +114,20 @@ impl Normal for Probability {
     fn normaliser<L: Lanes>(lanes: L, sums: &[ExpSum], _logs: &[f64]) -> Normaliser<L> {
         let exponent = |row: usize| f64::from(((sums[row].sum.to_bits() >> 52) & 0x7ff) as u16) - 1023.0;
         let power = |row: usize| f64::from_bits(((exponent(row) + 1023.0) as u64) << 52);
-        let parts = |row: usize| {
-            let (power, sum) = (power(row), sums[row].sum);
-            let [high, low] = in_two_parts::<L::Scalar>(power / sum);
-            // in f64 there is nothing left of the quotient itself; what the division lost makes the low part
-            if size_of::<L::Scalar>() == 8 { [high, (-high).mul_add(sum, power) / sum] } else { [high, low] }
-        };
+        let parts = |row: usize| quotient_in_two::<L::Scalar>(power(row), sums[row].sum);
         Normaliser {
             window: Window::of_each(lanes, spread(lanes, sums.len(), |row| sums[row].shift + exponent(row))),
-            parts: [0, 1].map(|part| spread(lanes, sums.len(), |row| parts(row)[part])),
+            high: spread(lanes, sums.len(), |row| parts(row)[0].into()),
+            low: spread(lanes, sums.len(), |row| parts(row)[1].into()),
         }
     }
 
     #[inline(always)]
     fn beside<I: Isa, E: Element>(isa: I, tile: &mut Tile<E>, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
         let sums = tile.store_terms(isa, column, base);
-        let mut inverses = [0.0; 16];
+        let mut factors = [[E::Real::ZERO; 16]; 2];
         for lane in 0..16 {
-            inverses[lane] = 1.0 / sums[lane];
-        }
-        let mut factors = each_in_two::<E::Real>(&inverses);
-        if size_of::<E>() == 8 {
-            for lane in 0..16 {
-                factors[1][lane] = Real::of_f64((-inverses[lane]).mul_add(sums[lane], 1.0) * inverses[lane]);
-            }
+            [factors[0][lane], factors[1][lane]] = quotient_in_two(1.0, sums[lane]);
         }
         tile.scale(isa, column, &factors);
         sums
@@ -134,7 +136,7 @@ impl Normal for Probability {
     #[inline(always)]
     fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V {
         let term = elementary::exp(lanes, z, low, &normaliser.window);
-        lanes.mul_add(term, normaliser.parts[0], lanes.mul(term, normaliser.parts[1]))
+        lanes.mul_add(term, normaliser.high, lanes.mul(term, normaliser.low))
     }
 }
 
@@ -152,7 +154,8 @@ impl Normal for LogProbability {
         let log = |row: usize| sums[row].shift * std::f64::consts::LN_2 + logs[row];
         Normaliser {
             window: Window::of_each(lanes, lanes.splat(L::Scalar::of_f64(0.0))),
-            parts: [0, 1].map(|part| spread(lanes, sums.len(), |row| in_two_parts::<L::Scalar>(log(row))[part])),
+            high: spread(lanes, sums.len(), |row| in_two_parts::<L::Scalar>(log(row))[0]),
+            low: spread(lanes, sums.len(), |row| in_two_parts::<L::Scalar>(log(row))[1]),
         }
     }
 
@@ -173,9 +176,11 @@ impl Normal for LogProbability {
 
     #[inline(always)]
     fn of<L: Lanes>(lanes: L, normaliser: &Normaliser<L>, z: L::V, low: Option<L::V>) -> L::V {
-        let [high_log, low_log] = normaliser.parts;
-        let low = low.map_or(low_log, |low| lanes.sub(low_log, low));
-        lanes.sub(lanes.sub(z, high_log), low)
+        let low = match low {
+            Some(low) => lanes.sub(normaliser.low, low),
+            None => normaliser.low,
+        };
+        lanes.sub(lanes.sub(z, normaliser.high), low)
     }
 }
 
@@ -254,9 +259,7 @@ impl<E: Element, N: Normal> Kernel for NormaliseRows<'_, '_, E, N> {
             let (sums, logs) = (&mut sums[..count], &mut logs[..count]);
             if N::IS_STORED_FIRST && size_of::<E>() == size_of::<E::Real>() && call.source.is_in_line() && call.in_line
             {
-                for row in first..first + count {
-                    store_then_scale::<I, E, N>(isa, &call, row, &mut buffers.scores, out);
-                }
+                store_then_scale::<I, E, N>(isa, &call, first..first + count, &mut buffers.scores, out);
                 continue;
             }
             row_sums.fill(isa, first, sums);
@@ -321,9 +324,55 @@ impl<E: Element, N: Normal> Kernel for NormaliseShortRows<'_, '_, E, N> {
     }
 }
 
+/// Rows that are stored, then scaled, at a time: each step of a row waits for the one before, rows do not wait for each other.
+const ROWS_TO_STORE: usize = 8;
+
 /// One exponential a class: the terms are stored in their place while they are summed, and scaled once the sum is known.
 #[inline(always)]
 fn store_then_scale<I: Isa, E: Element, N: Normal>(
+    isa: I,
+    call: &Call<'_, E>,
+    rows: Range<usize>,
+    scores: &mut [E],
+    out: &mut RowsMut<'_, E>,
+) {
+    let classes = call.source.classes();
+    let scale = |row| Scale::new(call.temperature.of(row));
+    if classes > BLOCK {
+        for row in rows {
+            store_then_scale_blocks::<I, E, N>(isa, call, row, scores, out);
+        }
+        return;
+    }
+    let fit = if call.to_write.is_in_place() { BLOCK / classes } else { 1 }; // what the first cache or the buffer holds
+    let together = fit.clamp(1, ROWS_TO_STORE);
+    for first in rows.clone().step_by(together) {
+        let rows = first..rows.end.min(first + together);
+        let mut adders = [Adder::<I, E>::new(isa, scale(first)); ROWS_TO_STORE];
+        let adders = &mut adders[..rows.len()];
+        for (adder, row) in adders.iter_mut().zip(rows.clone()) {
+            *adder = Adder::new(isa, scale(row));
+            adder.begin(call.to_write.block(row, 0, scores));
+        }
+        for (adder, row) in adders.iter_mut().zip(rows.clone()) {
+            adder.add_block_to(call.to_write.block(row, 0, scores), out.place(row, 0, classes, &mut []));
+        }
+        let mut factors = [[E::Real::ZERO; 2]; ROWS_TO_STORE];
+        for (factor, adder) in factors.iter_mut().zip(adders.iter()) {
+            *factor = quotient_in_two(1.0, adder.sum().sum);
+        }
+        for ((adder, factor), row) in adders.iter().zip(factors).zip(rows) {
+            match of_unusual_sum::<E, N>(&call.source, row, &adder.sum()) {
+                Some(value) => out.fill(row, value),
+                None => scale_block(isa, factor, out.place(row, 0, classes, &mut [])),
+            }
+        }
+    }
+}
+
+/// A row of several blocks, which may have been stored under several shifts.
+#[inline(always)]
+fn store_then_scale_blocks<I: Isa, E: Element, N: Normal>(
     isa: I,
     call: &Call<'_, E>,
     row: usize,
@@ -343,28 +392,27 @@ fn store_then_scale<I: Isa, E: Element, N: Normal>(
     if let Some(value) = of_unusual_sum::<E, N>(&call.source, row, &sum) {
         return out.fill(row, value);
     }
-    let lanes = E::Real::lanes(isa);
-    let n = LanesOf::<I, E>::N;
     for (from, base) in (0..classes).step_by(BLOCK).zip(&bases) {
         let total = sum.sum / base.rebased(sum.reference, sum.shift, temperature);
-        let inverse = 1.0 / total;
-        let [high, mut low] = in_two_parts::<E::Real>(inverse);
-        if size_of::<E>() == 8 {
-            low = (-high).mul_add(total, 1.0) * inverse; // what the division lost
-        }
-        let low = if low.is_finite() { low } else { 0.0 };
-        let parts = [high, low].map(|part| lanes.splat(Real::of_f64(part)));
-        let target = out.place(row, from, classes.min(from + BLOCK), &mut []);
-        let mut vectors = target.chunks_exact_mut(n);
-        for vector in &mut vectors {
-            let term = E::load(isa, vector);
-            E::store(isa, lanes.mul_add(term, parts[0], lanes.mul(term, parts[1])), vector);
-        }
-        let rest = vectors.into_remainder();
-        if !rest.is_empty() {
-            let term = E::load_or(isa, rest, E::ZERO);
-            E::store_part(isa, lanes.mul_add(term, parts[0], lanes.mul(term, parts[1])), rest);
-        }
+        let to = classes.min(from + BLOCK);
+        scale_block(isa, quotient_in_two(1.0, total), out.place(row, from, to, &mut []));
+    }
+}
+
+/// Multiplies terms by a factor that is the sum of two numbers.
+#[inline(always)]
+fn scale_block<I: Isa, E: Element>(isa: I, factor: [E::Real; 2], terms: &mut [E]) {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    let (high, low) = (lanes.splat(factor[0]), lanes.splat(factor[1]));
+    let mut vectors = terms.chunks_exact_mut(n);
+    for vector in &mut vectors {
+        let term = E::load(isa, vector);
+        E::store(isa, lanes.mul_add(term, high, lanes.mul(term, low)), vector);
+    }
+    let rest = vectors.into_remainder();
+    if !rest.is_empty() {
+        let term = E::load_or(isa, rest, E::ZERO);
+        E::store_part(isa, lanes.mul_add(term, high, lanes.mul(term, low)), rest);
     }
 }
 
@@ -376,8 +424,8 @@ struct Write<'k, I: Isa, E: Element, N> {
     isa: I,
     source: &'k Source<'k, E>,
     row: usize,
-    constant: Option<E>, // what all classes of an unusual row get
-    scaled: Scaled<LanesOf<I, E>>,
+    constant: Option<E>,                   // what all classes of an unusual row get
+    scaled: Option<Scaled<LanesOf<I, E>>>, // none where the scores are the exponents
     normaliser: Normaliser<LanesOf<I, E>>,
     normal: PhantomData<N>,
 }
@@ -386,13 +434,12 @@ impl<'k, I: Isa, E: Element, N: Normal> Write<'k, I, E, N> {
     #[inline(always)]
     fn new(isa: I, call: &'k Call<'k, E>, row: usize, sum: &ExpSum, log: f64) -> Self {
         let lanes = E::Real::lanes(isa);
-        let reference = lanes.splat(Real::of_f64(sum.reference));
         Self {
             isa,
             source: &call.to_write,
             row,
             constant: of_unusual_sum::<E, N>(&call.source, row, sum),
-            scaled: Scaled::new(lanes, &Scale::new(call.temperature.of(row)), reference),
+            scaled: Scaled::new(lanes, &Scale::new(call.temperature.of(row)), sum.reference),
             normaliser: N::normaliser(lanes, &[*sum], &[log]),
             normal: PhantomData,
         }
@@ -407,29 +454,28 @@ impl<'k, I: Isa, E: Element, N: Normal> Write<'k, I, E, N> {
             let target = out.place(index, from, to, results);
             match self.constant {
                 Some(value) => target.fill(value),
-                None => self.block(&self.source.block(self.row, from, scores)[..to - from], target),
+                None => {
+                    let block = &self.source.block(self.row, from, scores)[..to - from];
+                    with_exponents!(&self.scaled, exponents => self.block(block, target, exponents));
+                }
             }
             out.settle(index, from, to, results);
         }
     }
 
     #[inline(always)]
-    fn block(&self, scores: &[E], target: &mut [E]) {
-        let n = LanesOf::<I, E>::N;
+    fn block<X: Exponents<LanesOf<I, E>>>(&self, scores: &[E], target: &mut [E], exponents: &X) {
+        let (lanes, n) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
         let (mut vectors, mut places) = (scores.chunks_exact(n), target.chunks_exact_mut(n));
         for (vector, place) in (&mut vectors).zip(&mut places) {
-            E::store(self.isa, self.of(E::load(self.isa, vector)), place);
+            let (z, low) = exponents.of(E::load(self.isa, vector));
+            E::store(self.isa, N::of(lanes, &self.normaliser, z, low), place);
         }
         let rest = vectors.remainder();
         if !rest.is_empty() {
-            E::store_part(self.isa, self.of(E::load_or(self.isa, rest, E::NEG_INFINITY)), places.into_remainder());
+            let (z, low) = exponents.of(E::load_or(self.isa, rest, E::NEG_INFINITY));
+            E::store_part(self.isa, N::of(lanes, &self.normaliser, z, low), places.into_remainder());
         }
-    }
-
-    #[inline(always)]
-    fn of(&self, x: V<I, E>) -> V<I, E> {
-        let (z, low) = self.scaled.of(x);
-        N::of(E::Real::lanes(self.isa), &self.normaliser, z, low)
     }
 }
 
@@ -455,14 +501,17 @@ fn write_across<I: Isa, E: Element, N: Normal>(
     let lanes = E::Real::lanes(isa);
     let n = LanesOf::<I, E>::N;
     let width = sums.len().next_multiple_of(n);
-    let columns: [_; across::ROWS / 8] = std::array::from_fn(|column| {
-        let rows = (column * n).min(sums.len())..((column + 1) * n).min(sums.len());
-        let reference = spread(lanes, rows.len(), |lane| sums[rows.start + lane].reference);
-        let of_row = |lane| call.temperature.of(first + rows.start + lane);
-        let scaled = Scaled::of_each(lanes, rows.len(), of_row, reference);
-        (scaled, N::normaliser(lanes, &sums[rows.clone()], &logs[rows.clone()]))
-    });
-    let columns = &columns[..width / n];
+    let mut columns = [(None, N::normaliser(lanes, &sums[..1], &logs[..1])); across::ROWS / 8];
+    let columns = &mut columns[..width / n];
+    for (column, place) in columns.iter_mut().enumerate() {
+        let rows = column * n..((column + 1) * n).min(sums.len());
+        let mut references = [0.0; 16];
+        for (reference, sum) in references.iter_mut().zip(&sums[rows.clone()]) {
+            *reference = sum.reference;
+        }
+        let scaled = Scaled::of_rows(lanes, &call.temperature, first + rows.start, &references[..rows.len()]);
+        *place = (scaled, N::normaliser(lanes, &sums[rows.clone()], &logs[rows]));
+    }
     let mut results = [E::ZERO; across::ROWS];
     for from in (0..call.source.classes()).step_by(across::CLASSES) {
         let to = call.source.classes().min(from + across::CLASSES);
@@ -470,7 +519,8 @@ fn write_across<I: Isa, E: Element, N: Normal>(
         for class in from..to {
             let scores = &tile[(class - from) * pitch..];
             for (column, (scaled, normaliser)) in columns.iter().enumerate() {
-                let (z, low) = scaled.of(E::load(isa, &scores[column * n..]));
+                let x = E::load(isa, &scores[column * n..]);
+                let (z, low) = scaled.of(x);
                 E::store(isa, N::of(lanes, normaliser, z, low), &mut results[column * n..]);
             }
             out.write_across(first, class, &results[..sums.len()]);

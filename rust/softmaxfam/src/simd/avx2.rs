@@ -31,7 +31,7 @@ impl Avx2 {
 macro_rules! intrinsics {
     ($value:expr) => {{
         // SAFETY: an `Avx2` exists, so `detect` found the features of every intrinsic in this file; each pointer is
-        // that of a slice or array whose length was checked just before.
+        // that of a slice or array whose length was checked just before, or a mask keeps the access inside it.
         unsafe { $value }
     }};
 }
@@ -70,6 +70,24 @@ static TO_FRONT: [[i32; 8]; 256] = {
     table
 };
 
+/// 16 ones, then 16 zeros: 8 of them from `16 - count` on mask the first `count` of 8 lanes, from `24 - count` on the next 8.
+static ONES_THEN_ZEROS: [i32; 32] = {
+    let mut table = [0; 32];
+    let mut lane = 0;
+    while lane < 16 {
+        table[lane] = -1;
+        lane += 1;
+    }
+    table
+};
+
+/// Masks of the first `count` lanes of 32 bits, at most 16.
+#[inline(always)]
+fn first(count: usize) -> [__m256i; 2] {
+    let parts = [&ONES_THEN_ZEROS[16 - count..][..8], &ONES_THEN_ZEROS[24 - count..][..8]];
+    both!(parts => _mm256_loadu_si256(parts.as_ptr().cast()))
+}
+
 impl Lanes for F32x16 {
     const N: usize = 16;
     type Scalar = f32;
@@ -87,9 +105,13 @@ impl Lanes for F32x16 {
     }
     #[inline(always)]
     fn load_or(self, source: &[f32], pad: f32) -> Self::V {
-        let mut padded = [pad; 16];
-        padded[..source.len()].copy_from_slice(source);
-        self.load(&padded)
+        // a masked load reads nothing where its mask is 0
+        let [low, high] = first(source.len());
+        let parts = [(source.as_ptr(), low), (source.as_ptr().wrapping_add(8), high)];
+        both!(parts => {
+            let (from, mask) = parts;
+            _mm256_blendv_ps(_mm256_set1_ps(pad), _mm256_maskload_ps(from, mask), _mm256_castsi256_ps(mask))
+        })
     }
     #[inline(always)]
     fn store(self, v: Self::V, target: &mut [f32]) {
@@ -101,9 +123,29 @@ impl Lanes for F32x16 {
     }
     #[inline(always)]
     fn store_part(self, v: Self::V, target: &mut [f32]) {
-        let mut whole = [0.0; 16];
-        self.store(v, &mut whole);
-        target.copy_from_slice(&whole[..target.len()]);
+        // by halves: the masked store is microcode on some CPUs
+        assert!(target.len() <= 16);
+        let mut places = target.chunks_exact_mut(8);
+        let mut left = v[0];
+        for place in &mut places {
+            intrinsics!(_mm256_storeu_ps(place.as_mut_ptr(), left));
+            left = v[1];
+        }
+        let mut places = places.into_remainder().chunks_exact_mut(4);
+        let mut left = (intrinsics!(_mm256_castps256_ps128(left)), intrinsics!(_mm256_extractf128_ps::<1>(left)));
+        for place in &mut places {
+            intrinsics!(_mm_storeu_ps(place.as_mut_ptr(), left.0));
+            left.0 = left.1;
+        }
+        let rest = places.into_remainder();
+        if let Some((pair, last)) = rest.split_first_chunk_mut::<2>() {
+            intrinsics!(_mm_storel_pd(pair.as_mut_ptr().cast(), _mm_castps_pd(left.0)));
+            if let [last] = last {
+                *last = intrinsics!(_mm_cvtss_f32(_mm_movehl_ps(left.0, left.0)));
+            }
+        } else if let [only] = rest {
+            *only = intrinsics!(_mm_cvtss_f32(left.0));
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -274,9 +316,12 @@ impl Lanes for F64x8 {
     }
     #[inline(always)]
     fn load_or(self, source: &[f64], pad: f64) -> Self::V {
-        let mut padded = [pad; 8];
-        padded[..source.len()].copy_from_slice(source);
-        self.load(&padded)
+        let [low, high] = first(2 * source.len());
+        let parts = [(source.as_ptr(), low), (source.as_ptr().wrapping_add(4), high)];
+        both!(parts => {
+            let (from, mask) = parts;
+            _mm256_blendv_pd(_mm256_set1_pd(pad), _mm256_maskload_pd(from, mask), _mm256_castsi256_pd(mask))
+        })
     }
     #[inline(always)]
     fn store(self, v: Self::V, target: &mut [f64]) {
@@ -288,9 +333,23 @@ impl Lanes for F64x8 {
     }
     #[inline(always)]
     fn store_part(self, v: Self::V, target: &mut [f64]) {
-        let mut whole = [0.0; 8];
-        self.store(v, &mut whole);
-        target.copy_from_slice(&whole[..target.len()]);
+        assert!(target.len() <= 8);
+        let mut places = target.chunks_exact_mut(4);
+        let mut left = v[0];
+        for place in &mut places {
+            intrinsics!(_mm256_storeu_pd(place.as_mut_ptr(), left));
+            left = v[1];
+        }
+        let rest = places.into_remainder();
+        let (low, high) = (intrinsics!(_mm256_castpd256_pd128(left)), intrinsics!(_mm256_extractf128_pd::<1>(left)));
+        if let Some((pair, last)) = rest.split_first_chunk_mut::<2>() {
+            intrinsics!(_mm_storeu_pd(pair.as_mut_ptr(), low));
+            if let [last] = last {
+                *last = intrinsics!(_mm_cvtsd_f64(high));
+            }
+        } else if let [only] = rest {
+            *only = intrinsics!(_mm_cvtsd_f64(low));
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
