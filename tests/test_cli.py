@@ -38,6 +38,8 @@ def test_demo_of_a_text_of_ones_own(tmp_path):
     said = run("demo", "--text", tmp_path / "text.txt", "--words", 20, "--out", tmp_path / "demo")
     assert "logsumexp" in said and "SciPy" in said
     assert (tmp_path / "demo" / "support.png").stat().st_size > 1000
+    assert "negatives of" in said and "NumPy, choice(p=)" in said
+    assert (tmp_path / "demo" / "negatives.png").stat().st_size > 1000
     assert "cannot be read" in run("demo", "--text", tmp_path / "none.txt", fails=True)
 
 
@@ -75,3 +77,45 @@ def test_normalize_refuses_clearly_and_leaves_nothing(tmp_path):
         said = run("normalize", *arguments, fails=True)
         assert word in said, said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.npy", "text.npy"]
+
+
+def test_sample_writes_the_draws_of_the_stream(tmp_path, monkeypatch):
+    weights = np.arange(1, 50)
+    np.save(tmp_path / "counts.npy", weights)
+    said = run(
+        *("sample", "--weights", tmp_path / "counts.npy", "-n", "1e4", "--power", 0.75, "--seed", 7),
+        *("--out", tmp_path / "ids.npy", "--logq", tmp_path / "logq.npy"),
+    )
+    assert "10000 draws of 49 classes" in said
+    ids, logq = sf.AliasTable(weights, power=0.75).sample(10_000, rng=7)
+    np.testing.assert_array_equal(np.load(tmp_path / "ids.npy"), ids)
+    np.testing.assert_array_equal(np.load(tmp_path / "logq.npy"), logq)
+    run("sample", "--weights", tmp_path / "counts.npy", "-n", 50, "--dtype", "int32", "--out", tmp_path / "ids.npy")
+    assert np.load(tmp_path / "ids.npy").dtype == np.int32
+    from softmaxfam_rs.cli import sample
+
+    monkeypatch.setattr(sample, "DRAWS_AT_A_TIME", 999)
+    sample.sample(tmp_path / "counts.npy", tmp_path / "pieces.npy", "1e4", 0.75, 7)
+    np.testing.assert_array_equal(np.load(tmp_path / "pieces.npy"), ids)
+
+
+def test_sample_refuses_clearly_and_leaves_nothing(tmp_path):
+    good = tmp_path / "counts.npy"
+    np.save(good, np.array([1.0, 2.0]))
+    np.save(tmp_path / "bad.npy", np.array([1.0, -2.0]))
+    (tmp_path / "text.npy").write_text("no array")
+    out = ("--out", tmp_path / "o.npy")
+    for arguments, word in [
+        (("--weights", tmp_path / "none.npy", *out), "cannot be read"),
+        (("--weights", tmp_path / "text.npy", *out), "cannot be read"),
+        (("--weights", tmp_path / "bad.npy", *out), "class 1"),
+        (("--weights", good, "--out", tmp_path / "o.txt"), ".npy"),
+        (("--weights", good, "-n", "many", *out), "whole number"),
+        (("--weights", good, "-n", "0.5", *out), "whole number"),
+        (("--weights", good, "--power", -1, *out), "power"),
+        (("--weights", good, "--seed", -1, *out), "seed"),
+        (("--weights", good, "--dtype", "int8", *out), "int8"),
+    ]:
+        said = run("sample", *arguments, fails=True)
+        assert word in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.npy", "counts.npy", "text.npy"]

@@ -19,11 +19,18 @@ from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, 
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._results import SparseRows, Threshold, TopK
+from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
+from ._streams import Stream
 
 __all__ = [
+    "AliasTable",
+    "LogUniformSampler",
+    "Samples",
     "SparseRows",
+    "Stream",
     "Threshold",
     "TopK",
+    "UniformSampler",
     "__version__",
     "budget_sparsemax",
     "entmax",
@@ -37,6 +44,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "normmax",
+    "sample_scores",
     "set_num_threads",
     "show_config",
     "softmax",

@@ -1,10 +1,11 @@
 # Kernels on NumPy arrays; internal. Arguments by position, no defaults: see the functions of the package.
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 from numpy.typing import NDArray
 
 __all__ = [
+    "Proposal",
     "__version__",
     "budget_sparsemax",
     "entmax",
@@ -20,6 +21,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "normmax",
+    "sample_scores",
     "set_num_threads",
     "softmax",
     "softmax_vjp",
@@ -80,3 +82,46 @@ def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
 def isa() -> str: ...
 def isa_available() -> list[str]: ...
+
+_Place: TypeAlias = tuple[int, int, int]
+
+@final
+class Proposal:
+    @staticmethod
+    def alias(weights: _Array, power: float, /) -> Proposal: ...
+    @staticmethod
+    def of_slots(slots: _Array, /) -> Proposal: ...
+    @staticmethod
+    def uniform(classes: int, /) -> Proposal: ...
+    @staticmethod
+    def log_uniform(classes: int, /) -> Proposal: ...
+    def slots(self) -> _Array: ...
+    def classes(self) -> int: ...
+    def positive(self) -> int: ...
+    def nbytes(self) -> int: ...
+    def logq(self, ids: _Array, /) -> _Array: ...
+    def sample(
+        self,
+        place: _Place,
+        shape: tuple[int, ...],
+        narrow: bool,
+        ids: _Array | None,
+        with_logq: bool,
+        logq: _Array | None,
+        exclude: _Array | None,
+        /,
+    ) -> tuple[_Array, _Array | None]: ...
+    def sample_unique(
+        self,
+        place: _Place,
+        shape: tuple[int, ...],
+        narrow: bool,
+        ids: _Array | None,
+        logq: _Array | None,
+        exclude: _Array | None,
+        /,
+    ) -> tuple[_Array, _Array, _Array, _Array]: ...
+
+def sample_scores(
+    scores: object, m: int, axis: int, present: object, temperature: _PerRow, place: _Place, unique: bool, /
+) -> tuple[_Array, _Array, _Array | None]: ...

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 WINDOW = 4  # words on each side that count as context
 TEMPERATURE = 0.5
 ALPHAS = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+POWER = 0.75  # of counts, for negatives
+DRAWS = 1_000_000
+NOT_DRAWN = "not drawn; install it with: pip install 'softmaxfam-rs[plot]'"
 console = Console()
 
 
@@ -35,11 +38,15 @@ def demo(
     out: Annotated[Path, typer.Option(help="A folder for the plot.")] = Path("demo"),
 ) -> None:
     """Count the words of a text and their neighbours, and turn the scores between words into probabilities."""
-    vocabulary, scores = scored(read(text), words)
+    whole = read(text)
+    vocabulary, scores = scored(whole, words)
     console.print(f"{len(vocabulary)} words x {len(vocabulary)} neighbours, pointwise mutual information, float32\n")
     console.print(neighbours(vocabulary, scores, show))
     console.print(figures(scores))
-    console.print(f"support and mass by alpha: {plotted(scores, out)}")
+    console.print(f"support and mass by alpha: {plotted(scores, out)}\n")
+    counts = Counter(tokens_of(whole))
+    console.print(negatives(counts))
+    console.print(f"drawn and wanted frequencies: {frequencies(counts, out)}")
 
 
 def read(path: Path | None) -> str:
@@ -56,7 +63,7 @@ def read(path: Path | None) -> str:
 
 def scored(text: str, words: int) -> tuple[list[str], NDArray[np.float32]]:
     """Return the most frequent words, and for each pair log P(a, b) / (P(a) P(b)); -inf for pairs that never meet."""
-    tokens = re.findall(r"[a-z][a-z_']+", text.lower())
+    tokens = tokens_of(text)
     vocabulary = [word for word, _ in Counter(tokens).most_common(words)]
     if len(vocabulary) < 10:  # noqa: PLR2004  fewer words make no table
         raise typer.BadParameter(f"the text has {len(vocabulary)} distinct words, must have at least 10")
@@ -73,6 +80,11 @@ def scored(text: str, words: int) -> tuple[list[str], NDArray[np.float32]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.log(counts * totals.sum() / np.outer(totals, totals))
     return vocabulary, np.where(counts > 0, scores, -np.inf).astype(np.float32)
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the words of a text in their order."""
+    return re.findall(r"[a-z][a-z_']+", text.lower())
 
 
 def neighbours(vocabulary: list[str], scores: NDArray[np.float32], show: int) -> Table:
@@ -186,15 +198,23 @@ def peak(work: Callable[[], Any]) -> float:
     return most / 1e6
 
 
-def plotted(scores: NDArray[np.float32], folder: Path) -> Path | str:
-    """Draw support size and the mass of the ten most probable classes by alpha."""
+def pyplot() -> Any:  # noqa: ANN401  an optional module
+    """Return matplotlib's pyplot for files, or None where it is not installed."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  optional
     except ModuleNotFoundError:
-        return "not drawn; install it with: pip install 'softmaxfam-rs[plot]'"
+        return None
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  after the choice of what draws
 
+    return plt
+
+
+def plotted(scores: NDArray[np.float32], folder: Path) -> Path | str:
+    """Draw support size and the mass of the ten most probable classes by alpha."""
+    plt = pyplot()
+    if plt is None:
+        return NOT_DRAWN
     sample = scores[:500]
     supports, masses = [], []
     for alpha in ALPHAS:
@@ -208,6 +228,52 @@ def plotted(scores: NDArray[np.float32], folder: Path) -> Path | str:
     right.set(xlabel="alpha", ylabel="mass of the ten most probable", ylim=(0, 1.05))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "support.png"
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def negatives(counts: Counter[str]) -> Table:
+    """Time draws of words by count^0.75, as word2vec draws its negatives, beside NumPy and, where installed, torch."""
+    weights = np.array(list(counts.values()), dtype=np.float64) ** POWER
+    q = weights / weights.sum()
+    table, rng = sf.AliasTable(weights), np.random.default_rng(0)
+    works: dict[str, Callable[[], Any]] = {
+        "softmaxfam_rs, with log q": lambda: table.sample(DRAWS, rng=7),
+        "NumPy, choice(p=)": lambda: rng.choice(len(q), DRAWS, p=q),
+    }
+    try:
+        import torch  # noqa: PLC0415  optional
+
+        tensor = torch.from_numpy(weights)
+        works["torch.multinomial"] = lambda: torch.multinomial(tensor, DRAWS, replacement=True)
+    except ModuleNotFoundError:
+        console.print("torch is not installed: left out")
+    shown = Table(title=f"{DRAWS} negatives of {len(counts)} words by count^{POWER} (best of 3)")
+    for column in ("library", "ns a draw", "times as long"):
+        shown.add_column(column, justify="left" if column == "library" else "right")
+    seconds = {library: timed(work) for library, work in works.items()}
+    own = next(iter(seconds.values()))
+    for library, time_of in seconds.items():
+        shown.add_row(library, f"{1e9 * time_of / DRAWS:.1f}", f"{time_of / own:.1f}")
+    return shown
+
+
+def frequencies(counts: Counter[str], folder: Path) -> Path | str:
+    """Draw how often each word came among many draws against how often it should."""
+    table = sf.AliasTable.from_counts(counts, power=POWER)
+    drawn = np.bincount(table.sample(20 * DRAWS, rng=7, logq=False).ids, minlength=len(table)) / (20 * DRAWS)
+    wanted = table.probs(np.arange(len(table)))
+    plt = pyplot()
+    if plt is None:
+        return NOT_DRAWN
+    figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
+    axes.loglog(wanted[drawn > 0], drawn[drawn > 0], ".", markersize=3, alpha=0.4, label="words")
+    ends = [wanted.min(), wanted.max()]
+    axes.loglog(ends, ends, color="black", linewidth=0.8, label="equal")
+    axes.set(xlabel=f"probability by count^{POWER}", ylabel=f"frequency among {20 * DRAWS} draws")
+    axes.legend()
+    path = folder / "negatives.png"
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path

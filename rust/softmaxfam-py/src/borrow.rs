@@ -139,6 +139,19 @@ impl<'py> Array<'py> {
         if array.dtype == Dtype::F64 { Ok(array) } else { Self::cast(name, &array.object, Dtype::F64) }
     }
 
+    /// The elements in place, if they are of this type and follow each other.
+    pub(crate) fn slice<T: Native>(&self) -> Option<&[T]> {
+        let head = self.head();
+        let count = head.shape.iter().product::<isize>() as usize;
+        let is_plain = self.dtype == T::DTYPE && head.flags & NPY_ARRAY_C_CONTIGUOUS != 0;
+        if count == 0 {
+            return is_plain.then_some(&[]);
+        }
+        // SAFETY: `Array` promises elements of `T` that are aligned; in C order they follow each other, `count` of them; the
+        // memory lives as long as `self`. Who else may write there: see the head of this file.
+        is_plain.then(|| unsafe { std::slice::from_raw_parts(head.data.cast::<T>(), count) })
+    }
+
     /// Takes a mask of bools.
     pub(crate) fn bools(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
         let array = as_ndarray(name, object)?;
@@ -285,9 +298,42 @@ impl<'py> Output<'py> {
         scores: &Array<'py>,
         others: &[Option<&Array<'py>>],
     ) -> PyResult<Self> {
-        let refuse = |given: &str, needed: &str| Err(PyValueError::new_err(format!("out {given}, must {needed}")));
+        let output = Self::checked("out", out, dtype, shape)?;
+        let is_scores = is_same_view(&output.array.head(), &scores.head());
+        let inputs = others.iter().flatten().copied().chain((!is_scores).then_some(scores));
+        for input in inputs {
+            if may_share_memory(input.object(), out)? {
+                return Err(PyValueError::new_err(
+                    "out shares memory with an input, must be separate from all inputs, or be the scores themselves",
+                ));
+            }
+        }
+        Ok(output)
+    }
+
+    /// The caller's array to write, which shares no memory with `others`.
+    pub(crate) fn separate(
+        name: &str,
+        out: &Bound<'py, PyAny>,
+        dtype: Dtype,
+        shape: &[isize],
+        others: &[Option<&Bound<'py, PyAny>>],
+    ) -> PyResult<Self> {
+        let output = Self::checked(name, out, dtype, shape)?;
+        for other in others.iter().flatten() {
+            if may_share_memory(other, out)? {
+                return Err(PyValueError::new_err(format!(
+                    "{name} shares memory with another argument, must be separate from all of them"
+                )));
+            }
+        }
+        Ok(output)
+    }
+
+    fn checked(name: &str, out: &Bound<'py, PyAny>, dtype: Dtype, shape: &[isize]) -> PyResult<Self> {
+        let refuse = |given: &str, needed: &str| Err(PyValueError::new_err(format!("{name} {given}, must {needed}")));
         let Some(head) = head(out) else {
-            let message = format!("out is a {}, must be a NumPy array", out.get_type().qualname()?);
+            let message = format!("{name} is a {}, must be a NumPy array", out.get_type().qualname()?);
             return Err(PyTypeError::new_err(message));
         };
         if head.shape != shape {
@@ -305,15 +351,6 @@ impl<'py> Output<'py> {
         }
         if !has_one_place_for_each(&head) {
             return refuse("has several elements in one place", "have a place for each; np.copy makes such an array");
-        }
-        let inputs = others.iter().flatten().copied().chain((!is_same_view(&head, &scores.head())).then_some(scores));
-        for input in inputs {
-            if may_share_memory(input.object(), out)? {
-                return refuse(
-                    "shares memory with an input",
-                    "be separate from all inputs, or be the scores themselves",
-                );
-            }
         }
         Ok(Self { array, is_new: false })
     }

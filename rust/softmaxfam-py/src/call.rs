@@ -133,14 +133,29 @@ impl<'py> Call<'py> {
         if let Some(mask) = &self.mask {
             options = options.mask(mask.rows());
         }
-        if work.0 * (self.frame.rows() * self.frame.classes()) as f64 <= DETACH_FROM {
-            return caught(|| job(&options))?.map_err(|error| PyValueError::new_err(error.to_string()));
-        }
-        let interrupt = Interrupt::new();
-        let asked = || interrupt.asked();
-        let options = options.interrupt(&asked);
-        self.py().detach(|| caught(|| job(&options)))?.map_err(|error| interrupt.into_exception(&error))
+        let nanoseconds = work.0 * (self.frame.rows() * self.frame.classes()) as f64;
+        run(self.py(), nanoseconds, |interrupt| match interrupt {
+            Some(interrupt) => job(&options.interrupt(interrupt)),
+            None => job(&options),
+        })
     }
+}
+
+/// What a long job asks now and then.
+pub(crate) type Asked<'a> = Option<&'a (dyn Fn() -> bool + Sync)>;
+
+/// Does a job of about so many nanoseconds, without the GIL if it is long.
+pub(crate) fn run<T: Send>(
+    py: Python<'_>,
+    nanoseconds: f64,
+    job: impl FnOnce(Asked<'_>) -> softmaxfam::Result<T> + Send,
+) -> PyResult<T> {
+    if nanoseconds <= DETACH_FROM {
+        return caught(|| job(None))?.map_err(|error| PyValueError::new_err(error.to_string()));
+    }
+    let interrupt = Interrupt::new();
+    let asked = || interrupt.asked();
+    py.detach(|| caught(|| job(Some(&asked))))?.map_err(|error| interrupt.into_exception(&error))
 }
 
 /// A number for all rows, or one for each.

@@ -58,6 +58,19 @@ impl Frame {
         Ok(frame)
     }
 
+    /// All axes as class axes: one row.
+    pub(crate) fn one_row(shape: &[isize]) -> Self {
+        let frame = Self::rows_only(shape);
+        Self { is_class: frame.shape.iter().map(|_| true).collect(), ..frame }
+    }
+
+    /// The last axis as class axis.
+    pub(crate) fn along_last(shape: &[isize]) -> Self {
+        let frame = Self::rows_only(shape);
+        let last = frame.shape.len() - 1;
+        Self { is_class: (0..=last).map(|axis| axis == last).collect(), ..frame }
+    }
+
     fn rows_only(shape: &[isize]) -> Self {
         let is_scalar = shape.is_empty();
         let shape: List<isize> = if is_scalar { [1].into_iter().collect() } else { shape.iter().copied().collect() };

@@ -7,7 +7,7 @@
 //! - `borrow`: NumPy's memory, raw; the only file with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -18,6 +18,7 @@ mod gradients;
 mod list;
 mod maps;
 mod reductions;
+mod samplers;
 mod sparse;
 
 use pyo3::prelude::*;
@@ -29,5 +30,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     reductions::register(module)?;
     sparse::register(module)?;
     gradients::register(module)?;
+    samplers::register(module)?;
     config::register(module)
 }

@@ -58,6 +58,65 @@ pub enum Error {
         /// The length of the slice.
         length: usize,
     },
+    /// A number of classes that is 0 or above 2^32 - 1.
+    Classes {
+        /// The number of classes.
+        given: usize,
+    },
+    /// A weight that is negative, infinite or NaN.
+    Weight {
+        /// The first class with such a weight.
+        class: usize,
+        /// Its weight.
+        given: f64,
+    },
+    /// Weights that are all zero.
+    NoWeight {
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A power of weights that is negative, infinite or NaN.
+    Power {
+        /// The power.
+        given: f64,
+    },
+    /// A slot of an alias table that names a class which does not exist.
+    Slot {
+        /// The slot.
+        slot: usize,
+        /// The class that it names.
+        alias: u32,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A class that does not exist.
+    Class {
+        /// The class.
+        given: i64,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// More draws or parts than a stream has left.
+    Stream {
+        /// The draws, the position or the parts asked for.
+        asked: u64,
+        /// What is left.
+        left: u64,
+    },
+    /// More distinct classes than a row can draw.
+    Unique {
+        /// The row, counted in C order.
+        row: usize,
+        /// The classes asked for.
+        asked: usize,
+        /// The classes of positive probability that are not excluded.
+        available: usize,
+    },
+    /// Classes too many for the integers that they are written to.
+    Narrow {
+        /// The number of classes.
+        classes: usize,
+    },
     /// The caller's interrupt asked to stop; outputs are partly written.
     Interrupted,
 }
@@ -91,6 +150,41 @@ impl fmt::Display for Error {
                 f,
                 "a strided view leaves its slice of {length} elements or overlaps itself; check its lengths and strides"
             ),
+            Self::Classes { given } => {
+                write!(
+                    f,
+                    "the number of classes is {given}, must lie in [1, 4294967295]; split larger sets into several"
+                )
+            }
+            Self::Weight { class, given } => write!(
+                f,
+                "weight of class {class} is {given}, must be finite and >= 0; clip it, or set it to 0 to never draw the class"
+            ),
+            Self::NoWeight { classes } => {
+                write!(f, "all {classes} weights are 0, must have one > 0; UniformSampler draws all classes alike")
+            }
+            Self::Power { given } => {
+                write!(f, "power is {given}, must be finite and >= 0; 1 keeps the weights as they are")
+            }
+            Self::Slot { slot, alias, classes } => write!(
+                f,
+                "slot {slot} of the table names class {alias}, must be below {classes}; the table is damaged, build it anew"
+            ),
+            Self::Class { given, classes } => {
+                write!(f, "class {given} does not exist, must lie in [0, {}]; check the ids", classes - 1)
+            }
+            Self::Stream { asked, left } => write!(
+                f,
+                "{asked} draws or parts are asked of a stream that has {left} left, must be 1 to {left}; take another key"
+            ),
+            Self::Unique { row, asked, available } => write!(
+                f,
+                "row {row} asks for {asked} distinct classes of {available} that have positive probability and are not excluded; \
+                 ask for fewer, or draw with replacement"
+            ),
+            Self::Narrow { classes } => {
+                write!(f, "{classes} classes do not fit in int32, which ends at 2147483647; take dtype int64")
+            }
             Self::Interrupted => write!(f, "interrupted before the end; outputs are partly written, call again"),
         }
     }

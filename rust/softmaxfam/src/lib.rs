@@ -1,10 +1,11 @@
-//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes.
+//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, and samplers of classes.
 
 pub mod elementary;
 pub mod error;
 pub mod maps;
 pub mod options;
 pub mod rows;
+pub mod samplers;
 mod simd;
 pub mod threads;
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The most classes that a kernel handles at a time: 16 KiB of f32, which leaves room in a 32 KiB L1 cache.
 pub const BLOCK: usize = 4096;
@@ -473,6 +473,42 @@ impl<'a, E: Element> Source<'a, E> {
         self.mask.map_or(self.classes(), count)
     }
 }
+
+/// Words that several threads write, each word by one of them.
+pub(crate) fn as_atomics(words: &mut [u64]) -> &[AtomicU64] {
+    const { assert!(align_of::<u64>() == align_of::<AtomicU64>()) };
+    // SAFETY: AtomicU64 has the size, the valid bits and, as just asserted, the alignment of u64; the slice is exclusive for
+    // as long as the result lives, so nothing else reaches these words but through it.
+    unsafe { &*(std::ptr::from_mut(words) as *const [AtomicU64]) }
+}
+
+/// Memory of zeros that will be read at random places: in huge pages where the system has them and it is large enough, so
+/// that reads find their page without walking its tables.
+pub(crate) fn random_access<T: Copy + Default>(length: usize) -> Vec<T> {
+    let mut memory = vec![T::default(); length]; // of large sizes not touched yet
+    advise_huge_pages(&mut memory);
+    memory
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge_pages<T>(memory: &mut [T]) {
+    use std::ffi::{c_int, c_void};
+    unsafe extern "C" {
+        fn madvise(start: *mut c_void, length: usize, advice: c_int) -> c_int;
+    }
+    const HUGE_PAGE: usize = 2 << 20;
+    const MADV_HUGEPAGE: c_int = 14;
+    let start = memory.as_mut_ptr().cast::<u8>();
+    let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+    let length = size_of_val(memory).saturating_sub(before) / HUGE_PAGE * HUGE_PAGE;
+    if length > 0 {
+        // SAFETY: whole pages inside of memory that is exclusively ours; the advice changes no content. A refusal is no loss.
+        let _ = unsafe { madvise(start.wrapping_add(before).cast(), length, MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages<T>(_memory: &mut [T]) {}
 
 /// Outputs of a call that are cut by rows: views, and tuples of views.
 pub(crate) trait Outputs: Send + Sync + Sized {

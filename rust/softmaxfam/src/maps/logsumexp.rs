@@ -210,13 +210,14 @@ pub(crate) fn chunked_sums<E: Element>(
     Ok(parts.chunks(chunks).enumerate().map(of_row).collect())
 }
 
-struct Chunk<'k, 'a, E: Element> {
-    source: Source<'a, E>,
-    scale: Scale<E::Real>,
-    row: usize,
-    from: usize,
-    to: usize,
-    buffer: &'k mut [E],
+/// The sum of the classes `from..to` of a row.
+pub(crate) struct Chunk<'k, 'a, E: Element> {
+    pub(crate) source: Source<'a, E>,
+    pub(crate) scale: Scale<E::Real>,
+    pub(crate) row: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) buffer: &'k mut [E],
 }
 
 impl<E: Element> Kernel for Chunk<'_, '_, E> {

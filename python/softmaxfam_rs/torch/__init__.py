@@ -1,0 +1,3 @@
+"""Modules and data sets for torch."""
+
+from .sampling import NegativeSampler as NegativeSampler

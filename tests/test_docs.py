@@ -1,0 +1,27 @@
+"""The code in the docs runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=[path.name for path in DOCS])
+def test_python_blocks_run_in_their_order(path):
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(compile(block, path.name, "exec"), names)  # noqa: S102  our own docs
+
+
+def test_the_estimate_in_the_docs_of_samplers_is_right():
+    names = {}
+    path = next(path for path in DOCS if path.name == "samplers.md")
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(block, names)  # noqa: S102  our own docs
+    total, exact = names["total"], names["counts"].sum()
+    assert abs(total.mean() - exact) < 5 * total.std() / len(total) ** 0.5
+    assert total.std() < 0.01 * exact
