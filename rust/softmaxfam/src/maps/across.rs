@@ -128,10 +128,7 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     #[inline(always)]
     fn spread(&mut self) {
         let (lanes, count) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
-        let mut references = [0.0; 16];
-        for lane in 0..16 {
-            references[lane] = self.bases[lane].reference;
-        }
+        let references = self.bases.map(|base| base.reference);
         self.scaled = Scaled::of_rows(lanes, self.temperature, self.first, &references[..self.count]);
         self.window = Window::of_each(lanes, spread(lanes, count, |lane| self.bases[lane].shift));
         self.limit = spread(lanes, count, |lane| self.limits[lane]);

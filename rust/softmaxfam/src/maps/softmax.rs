@@ -344,7 +344,7 @@ fn store_then_scale<I: Isa, E: Element, N: Normal>(
         }
         return;
     }
-    let fit = if call.to_write.is_in_place() { BLOCK / classes } else { 1 }; // what the first cache or the buffer holds
+    let fit = if call.to_write.is_in_place() { BLOCK / classes.max(1) } else { 1 }; // what the first cache or the buffer holds
     let together = fit.clamp(1, ROWS_TO_STORE);
     for first in rows.clone().step_by(together) {
         let rows = first..rows.end.min(first + together);
