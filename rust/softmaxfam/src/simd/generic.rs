@@ -177,6 +177,7 @@ lanes!(F64x8, f64, 8);
 impl Isa for Generic {
     type F32 = F32x16;
     type F64 = F64x8;
+    type U64 = [u64; 8];
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -189,6 +190,30 @@ impl Isa for Generic {
     #[inline(always)]
     fn widen(self, v: [f32; 16]) -> [[f64; 8]; 2] {
         [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
+    }
+    #[inline(always)]
+    fn load_u64(self, source: &[u64; 8]) -> [u64; 8] {
+        *source
+    }
+    #[inline(always)]
+    fn store_u64(self, v: [u64; 8]) -> [u64; 8] {
+        v
+    }
+    #[inline(always)]
+    fn mul_lower(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        each(|lane| u64::from(a[lane] as u32) * u64::from(b[lane] as u32), &a)
+    }
+    #[inline(always)]
+    fn upper(self, a: [u64; 8]) -> [u64; 8] {
+        each(|lane| a[lane] >> 32, &a)
+    }
+    #[inline(always)]
+    fn xor(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        each(|lane| a[lane] ^ b[lane], &a)
+    }
+    #[inline(always)]
+    fn join_lower(self, low: [u64; 8], high: [u64; 8]) -> [u64; 8] {
+        each(|lane| u64::from(low[lane] as u32) | high[lane] << 32, &low)
     }
     #[inline(always)]
     fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
