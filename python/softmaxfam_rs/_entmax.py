@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numpy import ndarray
+
 from . import _core
-from ._results import SparseRows, Threshold
+from ._dispatch import backend_of
+from ._results import Threshold
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from ._results import SparseRows
 
 
 def sparsemax(
@@ -57,7 +62,11 @@ def sparsemax(
     >>> sf.sparsemax(np.array([1.0, 0.5, -1.0]))
     array([0.75, 0.25, 0.  ])
     """
-    return _core.entmax(scores, 2.0, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.entmax(scores, 2.0, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("sparsemax", scores, where, temperature, out).sparsemax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def entmax(
@@ -115,7 +124,11 @@ def entmax(
     array([[0.5 , 0.5 ],
            [0.75, 0.25]])
     """
-    return _core.entmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.entmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("entmax", scores, alpha, where, temperature, out).entmax(
+        scores, alpha, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def normmax(
@@ -167,7 +180,11 @@ def normmax(
     >>> sf.normmax(np.array([0.3, 0.3, -2.0]))
     array([0.5, 0.5, 0. ])
     """
-    return _core.normmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.normmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("normmax", scores, alpha, where, temperature, out).normmax(
+        scores, alpha, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def budget_sparsemax(
@@ -215,7 +232,11 @@ def budget_sparsemax(
     >>> sf.budget_sparsemax(np.array([5.0, 0.5, 0.5]), 2)
     array([1. , 0.5, 0.5])
     """
-    return _core.budget_sparsemax(scores, budget, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.budget_sparsemax(scores, budget, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("budget_sparsemax", scores, budget, where, temperature, out).budget_sparsemax(
+        scores, budget, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def entmax_threshold(
@@ -269,7 +290,11 @@ def entmax_threshold(
     >>> threshold.normalizer, threshold.support_size
     (np.float64(1.25), np.int64(2))
     """
-    return Threshold(*_core.entmax_threshold(scores, alpha, axis, where, temperature))  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return Threshold(*_core.entmax_threshold(scores, alpha, axis, where, temperature))  # type: ignore[arg-type]
+    return backend_of("entmax_threshold", scores, alpha, where, temperature).entmax_threshold(
+        scores, alpha, axis=axis, where=where, temperature=temperature
+    )
 
 
 def entmax_sparse(
@@ -320,8 +345,9 @@ def entmax_sparse(
     >>> rows.indptr, rows.indices, rows.values
     (array([0, 2, 3]), array([0, 1, 0]), array([0.75, 0.25, 1.  ]))
     """
-    parts, shape = _core.entmax_sparse(scores, alpha, axis, where, temperature, max_support)  # type: ignore[arg-type]
-    return SparseRows(*parts, shape)
+    return backend_of("entmax_sparse", scores, alpha, where, temperature).entmax_sparse(
+        scores, alpha, axis=axis, where=where, temperature=temperature, max_support=max_support
+    )
 
 
 def tsallis_entropy(p: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
@@ -358,4 +384,6 @@ def tsallis_entropy(p: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDA
     >>> sf.tsallis_entropy(np.array([0.5, 0.5]), 2.0)
     np.float64(0.25)
     """
-    return _core.tsallis_entropy(p, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.tsallis_entropy(p, alpha, axis)  # type: ignore[arg-type]
+    return backend_of("tsallis_entropy", p, alpha).tsallis_entropy(p, alpha, axis=axis)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from numpy import ndarray
+
 from . import _core
+from ._dispatch import backend_of
 from ._results import TopK
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from ._typing import Array
 
 
 @overload
@@ -48,7 +53,7 @@ def logsumexp(
     return_sign: bool = False,
     temperature: ArrayLike = 1.0,
     out: NDArray[Any] | None = None,
-) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+) -> Array:
     """Compute log sum_i w_i exp(x_i / T) in one pass, without overflow.
 
     Parameters
@@ -97,12 +102,18 @@ def logsumexp(
     >>> sf.logsumexp(np.zeros(2), weights=[1.0, -3.0], return_sign=True)
     (np.float64(0.6931471805599453), np.float64(-1.0))
     """
-    if weights is None and not return_sign:
+    if type(scores) is ndarray and weights is None and not return_sign:
         return _core.logsumexp(scores, axis, keepdims, where, temperature, out)  # type: ignore[arg-type]
-    if weights is None:
-        weights = 1.0
-    log, sign = _core.weighted_logsumexp(scores, weights, axis, keepdims, return_sign, where, temperature, out)  # type: ignore[arg-type]
-    return log if sign is None else (log, sign)
+    return backend_of("logsumexp", scores, where, weights, temperature, out).logsumexp(
+        scores,
+        axis=axis,
+        keepdims=keepdims,
+        where=where,
+        weights=weights,
+        return_sign=return_sign,
+        temperature=temperature,
+        out=out,
+    )
 
 
 def softmax(
@@ -151,7 +162,11 @@ def softmax(
     >>> sf.softmax(np.array([0.0, 0.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _core.softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("softmax", scores, where, temperature, out).softmax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def log_softmax(
@@ -200,7 +215,11 @@ def log_softmax(
     >>> sf.log_softmax(np.array([0.0, 0.0]))
     array([-0.69314718, -0.69314718])
     """
-    return _core.log_softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.log_softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("log_softmax", scores, where, temperature, out).log_softmax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
 def top_log_probs(
@@ -243,4 +262,8 @@ def top_log_probs(
     >>> np.exp(top.log_probs)
     array([0.45764028, 0.45764028])
     """
-    return TopK(*_core.top_log_probs(scores, k, axis, where, temperature))  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return TopK(*_core.top_log_probs(scores, k, axis, where, temperature))  # type: ignore[arg-type]
+    return backend_of("top_log_probs", scores, where, temperature).top_log_probs(
+        scores, k, axis=axis, where=where, temperature=temperature
+    )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numpy import ndarray
+
 from . import _core
+from ._dispatch import backend_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,7 +43,9 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | 
     >>> sf.softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    return _core.softmax_vjp(p, g, axis)
+    if type(p) is ndarray:
+        return _core.softmax_vjp(p, g, axis)
+    return backend_of("softmax_vjp", p, g).softmax_vjp(p, g, axis=axis)
 
 
 def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
@@ -73,7 +78,9 @@ def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int,
     >>> sf.log_softmax_vjp(np.log([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    return _core.log_softmax_vjp(log_p, g, axis)
+    if type(log_p) is ndarray:
+        return _core.log_softmax_vjp(log_p, g, axis)
+    return backend_of("log_softmax_vjp", log_p, g).log_softmax_vjp(log_p, g, axis=axis)
 
 
 def logsumexp_vjp(
@@ -110,7 +117,9 @@ def logsumexp_vjp(
     >>> sf.logsumexp_vjp(np.zeros(2), np.log(2.0), np.array(1.0))
     array([0.5, 0.5])
     """
-    return _core.logsumexp_vjp(scores, lse, g, axis)
+    if type(scores) is ndarray:
+        return _core.logsumexp_vjp(scores, lse, g, axis)
+    return backend_of("logsumexp_vjp", scores, lse, g).logsumexp_vjp(scores, lse, g, axis=axis)
 
 
 def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
@@ -149,7 +158,9 @@ def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -
     >>> sf.entmax_vjp(np.array([0.75, 0.25, 0.0]), np.array([1.0, 0.0, 5.0]), 2.0)
     array([ 0.5, -0.5,  0. ])
     """
-    return _core.entmax_vjp(p, g, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.entmax_vjp(p, g, alpha, axis)  # type: ignore[arg-type]
+    return backend_of("entmax_vjp", p, g, alpha).entmax_vjp(p, g, alpha, axis=axis)
 
 
 def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
@@ -188,4 +199,6 @@ def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: 
     >>> sf.entmax_alpha_grad(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1.5)
     np.float64(0.0)
     """
-    return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]
+    return backend_of("entmax_alpha_grad", p, g, alpha).entmax_alpha_grad(p, g, alpha, axis=axis)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
+
+    from ._typing import Array
 
 
 class TopK(NamedTuple):
@@ -45,7 +47,7 @@ class Threshold(NamedTuple):
     support_size: NDArray[np.int64]
     log_p_max: NDArray[Any]
 
-    def tau(self, alpha: ArrayLike) -> NDArray[Any]:
+    def tau(self, alpha: Array) -> Array:
         """Return the threshold of the literature: p_i = [(alpha-1) x_i/T - tau]_+^(1/(alpha-1)).
 
         Parameters
@@ -59,7 +61,13 @@ class Threshold(NamedTuple):
         >>> float(sf.entmax_threshold(np.array([1.0, 0.5, -1.0]), 2.0).tau(2.0))
         0.25
         """
-        return np.asarray((np.asarray(alpha) - 1) * self.normalizer - 1, dtype=self.normalizer.dtype)
+        normalizer: Array = self.normalizer
+        if isinstance(normalizer, np.ndarray | np.generic):
+            return np.asarray((np.asarray(alpha) - 1) * normalizer - 1, dtype=normalizer.dtype)
+        from array_api_compat import array_namespace  # noqa: PLC0415  slow to import
+
+        tau = (alpha - 1) * normalizer - 1
+        return array_namespace(tau).astype(tau, normalizer.dtype, copy=False)
 
 
 class SparseRows(NamedTuple):
