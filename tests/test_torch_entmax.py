@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import mpmath
 import pytest
+
 import reference
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from ._typing import A, Ids
 
+if TYPE_CHECKING:
     from ._typing import Array
 
 
-class TopK(NamedTuple):
+class TopK(NamedTuple, Generic[A, Ids]):
     """The k most probable classes of each row, in descending order.
 
     Attributes
@@ -25,12 +25,12 @@ class TopK(NamedTuple):
         log sum_i exp(x_i / T) of each row.
     """
 
-    log_probs: NDArray[Any]
-    indices: NDArray[np.int64]
-    logsumexp: NDArray[Any]
+    log_probs: A
+    indices: Ids
+    logsumexp: A
 
 
-class Threshold(NamedTuple):
+class Threshold(NamedTuple, Generic[A, Ids]):
     """The threshold of entmax of each row: p_i = [1 + (alpha-1)(x_i/T - normalizer)]_+^(1/(alpha-1)).
 
     Attributes
@@ -43,9 +43,9 @@ class Threshold(NamedTuple):
         The logarithm of the largest probability; it keeps its digits for every alpha.
     """
 
-    normalizer: NDArray[Any]
-    support_size: NDArray[np.int64]
-    log_p_max: NDArray[Any]
+    normalizer: A
+    support_size: Ids
+    log_p_max: A
 
     def tau(self, alpha: Array) -> Array:
         """Return the threshold of the literature: p_i = [(alpha-1) x_i/T - tau]_+^(1/(alpha-1)).
@@ -70,7 +70,7 @@ class Threshold(NamedTuple):
         return array_namespace(tau).astype(tau, normalizer.dtype, copy=False)
 
 
-class SparseRows(NamedTuple):
+class SparseRows(NamedTuple, Generic[A, Ids]):
     """Rows of probabilities without their zeros, in compressed sparse rows (CSR).
 
     Row r has the classes ``indices[indptr[r]:indptr[r + 1]]``, ascending, with their probabilities in ``values``.
@@ -84,12 +84,12 @@ class SparseRows(NamedTuple):
         (rows, classes); rows of a scores array with more axes are counted in C order, the class axis taken out.
     """
 
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int64]
-    values: NDArray[Any]
+    indptr: Ids
+    indices: Ids
+    values: A
     shape: tuple[int, int]
 
-    def to_dense(self) -> NDArray[Any]:
+    def to_dense(self) -> A:
         """Return the array of shape `shape`, zeros included.
 
         Examples
@@ -99,9 +99,10 @@ class SparseRows(NamedTuple):
         array([[1. , 0. ],
                [0.5, 0.5]])
         """
-        dense = np.zeros(self.shape, dtype=self.values.dtype)
-        dense[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.values
-        return dense
+        rows: Array = self
+        dense = np.zeros(rows.shape, dtype=rows.values.dtype)
+        dense[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = rows.values
+        return cast("A", dense)
 
     def to_scipy(self) -> Any:  # noqa: ANN401  SciPy is optional and untyped
         """Return a `scipy.sparse.csr_array` over the same memory."""
