@@ -26,13 +26,14 @@ FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 def is_direct(scores: Tensor, parameter: Any) -> bool:
     """Whether the core may be called at once: plain scores, a plain number, and nothing that follows the call."""
     return (
-        type(scores) in PLAIN
+        not is_compiling()
+        and type(scores) in PLAIN
         and type(parameter) is float
         and not (scores.requires_grad and torch.is_grad_enabled())
         and scores.is_cpu
         and scores.dtype in FLOATS
         and scores.layout is torch.strided
-        and not (transforms_are_active() or dispatch_modes() or is_compiling() or scores.is_neg())
+        and not (transforms_are_active() or dispatch_modes() or scores.is_neg())
         and forward_ad._current_level < 0
     )
 
@@ -181,7 +182,7 @@ def written(map_: Operator, args: tuple[Any, ...], out: Tensor | None, call: Cal
         return map_(*args)
     if is_differentiated(*args, out):
         raise ValueError("out is given for tensors that require grad, must be None; or call it under torch.no_grad()")
-    traced = transforms_are_active() or dispatch_modes() or is_compiling() or is_abstract(args[0])
+    traced = is_compiling() or transforms_are_active() or dispatch_modes() or is_abstract(args[0])
     if traced or not (is_plain(args[0]) and is_plain(out)):
         result = map_(*args)
         return call.check_out(out, result.shape).copy_(result)

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 LIBRARY = torch.library.Library("softmaxfam_rs", "DEF")
 
 Args = tuple[Any, ...]
-Dims = "Sequence[int | None]"
+
+
+class Axes(tuple[int, ...]):
+    """The axes of the classes, as one argument: torch.func would take a plain tuple apart."""
+
+    __slots__ = ()
 
 
 class Map:
@@ -61,7 +66,7 @@ class Operator:
             part: staticmethod(getattr(rules, part)) for part in ("backward", "jvp") if hasattr(rules, part)
         }
         functorch = {
-            "forward": staticmethod(rules.forward),
+            "forward": staticmethod(_without_out(rules)),
             "setup_context": staticmethod(rules.setup_context),
             "vmap": staticmethod(self.vmap),
         }
@@ -83,7 +88,7 @@ class Operator:
         if is_compiling() or dispatch_modes() or is_abstract(args[0]):
             return self.registered(*args)
         if transforms_are_active():
-            return self.under_transforms(*args)
+            return self.under_transforms(*args[:-1], Axes(args[-1]))
         if is_differentiated(*args):
             return self.for_autograd(*args)
         return self.kernel(*args)
@@ -106,6 +111,15 @@ def _with_context(rules: type[Map]) -> Callable[..., Any]:
         output = rules.forward(*args)
         rules.setup_context(ctx, args, output)
         return output
+
+    return forward
+
+
+def _without_out(rules: type[Map]) -> Callable[..., Any]:
+    """The kernel without its `out`, for which torch.func would fill in the default."""
+
+    def forward(*args: Any) -> Any:
+        return rules.forward(*args)
 
     return forward
 
