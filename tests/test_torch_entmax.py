@@ -119,9 +119,9 @@ SAME = {
 @pytest.mark.parametrize("behaviour", SAME.values(), ids=SAME.keys())
 def test_the_same_as_the_package(behaviour, dtype, rng):
     x = torch.from_numpy(rng.standard_normal((4, 3, 7))).to(dtype)
-    got, expected = behaviour(ours, x), behaviour(package, x)
-    assert got.dtype == expected.dtype and got.shape == expected.shape
-    torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[dtype], equal_nan=True)
+    got, expected = behaviour(ours, x), behaviour(package, x.double())  # in float32 the package is off by more itself
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=TOLERANCE[dtype], equal_nan=True)
 
 
 def test_the_names_and_signatures_are_the_package_s():
@@ -136,7 +136,8 @@ def test_the_names_and_signatures_are_the_package_s():
 def exact(x, alpha):
     """Entmax of rows in 50 digits."""
     flat = x.double().reshape(-1, x.shape[-1]).numpy()
-    return torch.tensor([[float(v) for v in reference.entmax(row, alpha)] for row in flat]).reshape(x.shape)
+    rows = [[float(v) for v in reference.entmax(row, alpha)] for row in flat]
+    return torch.tensor(rows, dtype=torch.float64).reshape(x.shape)
 
 
 def slope(of, at, step="1e-20"):
@@ -199,7 +200,7 @@ def jacobian(of, x):
 
 
 def budget_gradient(m):
-    x = torch.tensor([[0.3, 0.1, 0.9], [0.2, 0.8, 0.5]], dtype=torch.float64).unsqueeze(1).requires_grad_()
+    x = torch.tensor([[0.3, -0.1, 0.9], [0.2, 0.8, 0.5]], dtype=torch.float64).unsqueeze(1).requires_grad_()
     return torch.autograd.grad(m.budget_bisect(x, 1).mul(torch.arange(3)).sum(), x)[0]
 
 
@@ -289,7 +290,7 @@ MENDED = {
         lambda: torch.full((1, 4), 0.25),
     ),
     "bfloat16 of many classes": Mended(
-        lambda m: m.entmax15(torch.zeros(1000, dtype=torch.bfloat16)), lambda: torch.full((1000,), 1e-3), 2e-6
+        lambda m: m.entmax15(torch.zeros(1000, dtype=torch.bfloat16)), lambda: torch.full((1000,), 1e-3), 6e-7
     ),
     "float16 of many classes": Mended(
         lambda m: m.sparsemax(torch.zeros(70_000, dtype=torch.float16)), lambda: torch.full((70_000,), 1 / 70_000), 1e-7
@@ -306,7 +307,7 @@ MENDED = {
         lambda m: by_alpha(m, 1 + 2**-20, torch.float32), lambda: alpha_slope(1 + 2**-20), 1e-6
     ),
     "gradient of budget_bisect beside an axis of length 1": Mended(
-        budget_gradient, lambda: torch.tensor([[[0, 0, 0], [0.5, 1, 2]]])
+        budget_gradient, lambda: torch.tensor([[[-1, 0, 1]], [[-1, 0, 1]]])
     ),
     "gradient for a budget": Mended(
         lambda m: parameter_gradient(m.budget_bisect, 1.0), lambda: torch.tensor(1.0, dtype=torch.float64)
@@ -348,6 +349,7 @@ def test_mended(case):
     mine = case.behaviour(ours).double()
     torch.testing.assert_close(mine, right, rtol=0, atol=case.tolerance, equal_nan=True)
     if theirs is not None:
+        assert theirs.shape == right.shape
         assert not torch.allclose(theirs.double(), right, rtol=0, atol=10 * case.tolerance, equal_nan=True)
 
 
