@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from softmaxfam_rs import _core
 from softmaxfam_rs._results import TopK
 
 from . import formulas, gradients, kernels
 from .arguments import Call, is_direct, written
-from .kernels import CORE
 from .operators import Map, Operator
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def logsumexp(
     """Log-sum-exp; in one pass without weights."""
     if weights is None and not return_sign:
         if out is None and where is None and is_direct(scores, temperature):
-            return CORE.logsumexp(scores, axis, keepdims, None, temperature, None)
+            return _core.logsumexp(scores, axis, keepdims, None, temperature, None)
         call = Call(scores, axis, where, temperature, several=True)
         return written(LOGSUMEXP, (*call.options, keepdims, call.axes), out, call)
     call = Call(scores, axis, where, temperature, several=True)
@@ -206,7 +206,7 @@ def softmax(
 ) -> Tensor:
     """Softmax."""
     if out is None and where is None and is_direct(scores, temperature):
-        return CORE.softmax(scores, axis, None, temperature, None)
+        return _core.softmax(scores, axis, None, temperature, None)
     call = Call(scores, axis, where, temperature, several=True)
     return written(SOFTMAX, (*call.options, call.axes), out, call)
 
@@ -222,7 +222,7 @@ def log_softmax(
 ) -> Tensor:
     """Logarithm of softmax."""
     if out is None and where is None and is_direct(scores, temperature):
-        return CORE.log_softmax(scores, axis, None, temperature, None)
+        return _core.log_softmax(scores, axis, None, temperature, None)
     call = Call(scores, axis, where, temperature, several=True)
     return written(LOG_SOFTMAX, (*call.options, call.axes), out, call)
 

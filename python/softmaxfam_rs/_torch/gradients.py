@@ -10,9 +10,11 @@ from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch.compiler import is_compiling
 
+from softmaxfam_rs import _core
+
 from . import formulas
 from .arguments import Call
-from .kernels import CORE, is_plain, per_row
+from .kernels import is_plain, per_row
 from .operators import LIBRARY, is_abstract, is_differentiated
 
 if TYPE_CHECKING:
@@ -56,18 +58,18 @@ def chosen(rows: Tensor | None, number: float) -> Any:
 
 OF_SOFTMAX = Product(
     "softmax_vjp(Tensor p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
-    lambda p, g, rows, number, axes: CORE.softmax_vjp(p, g, axes, per_row(rows, number)),
+    lambda p, g, rows, number, axes: _core.softmax_vjp(p, g, axes, per_row(rows, number)),
     lambda p, g, rows, number, axes: formulas.softmax_vjp(p, g, axes, chosen(rows, number)),
 )
 OF_LOG_SOFTMAX = Product(
     "log_softmax_vjp(Tensor log_p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
-    lambda log_p, g, rows, number, axes: CORE.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
+    lambda log_p, g, rows, number, axes: _core.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
     lambda log_p, g, rows, number, axes: formulas.log_softmax_vjp(log_p, g, axes, chosen(rows, number)),
 )
 OF_LOGSUMEXP = Product(
     "logsumexp_vjp(Tensor scores, Tensor lse, Tensor g, Tensor? where, Tensor? temperatures, float temperature, "
     "int[] axes) -> Tensor",
-    lambda x, lse, g, where, rows, number, axes: CORE.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
+    lambda x, lse, g, where, rows, number, axes: _core.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
     lambda x, lse, g, where, rows, number, axes: formulas.logsumexp_vjp(
         x, lse, g, axes, where, chosen(rows, number)
     ),
@@ -75,7 +77,7 @@ OF_LOGSUMEXP = Product(
 OF_ENTMAX = Product(
     "entmax_vjp(Tensor p, Tensor g, Tensor? alphas, float alpha, Tensor? temperatures, float temperature, int[] axes) "
     "-> Tensor",
-    lambda p, g, rows, alpha, temperatures, temperature, axes: CORE.entmax_vjp(
+    lambda p, g, rows, alpha, temperatures, temperature, axes: _core.entmax_vjp(
         p, g, per_row(rows, alpha), axes[0], per_row(temperatures, temperature)
     ),
     lambda p, g, rows, alpha, temperatures, temperature, axes: formulas.entmax_vjp(
@@ -84,7 +86,7 @@ OF_ENTMAX = Product(
 )
 OF_ALPHA = Product(
     "entmax_alpha_grad(Tensor p, Tensor g, Tensor? alphas, float alpha, int[] axes) -> Tensor",
-    lambda p, g, rows, alpha, axes: CORE.entmax_alpha_grad(p, g, per_row(rows, alpha), axes[0]).reshape(
+    lambda p, g, rows, alpha, axes: _core.entmax_alpha_grad(p, g, per_row(rows, alpha), axes[0]).reshape(
         _with_one_class(p, axes)
     ),
     lambda p, g, rows, alpha, axes: formulas.entmax_alpha_grad(p, g, chosen(rows, alpha), axes),

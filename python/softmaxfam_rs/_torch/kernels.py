@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
     Axes = Sequence[int]
 
+
+
+def _empty(model: Tensor, shape: tuple[int, ...], dtype: str) -> Tensor:
+    return model.new_empty(shape, dtype=getattr(torch, dtype))
+
+
+_core.adopt(
+    Tensor,
+    getattr(Tensor, "__dlpack_c_exchange_api__", None),  # of torch 2.10 and later
+    lambda tensor: tensor.detach().__dlpack__(),
+    torch.empty_like,
+    _empty,
+)
+
 PLAIN = frozenset({Tensor, Parameter, Buffer})  # classes that add nothing to what a tensor is
 
 
@@ -49,7 +63,7 @@ def logsumexp(
     out: Tensor | None = None,
 ) -> Tensor:
     if is_plain(scores):
-        return CORE.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
+        return _core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
     temperatures = temperature if temperatures is None else temperatures
     return generic("logsumexp", scores, axis=tuple(axes), keepdims=keepdims, where=where, temperature=temperatures)
 
@@ -67,7 +81,7 @@ def weighted_logsumexp(
     if is_plain(scores):
         weights = weights.detach().double()
         temperatures = per_row(temperatures, temperature)
-        return CORE.weighted_logsumexp(scores, weights, axes, keepdims, True, where, temperatures, out)
+        return _core.weighted_logsumexp(scores, weights, axes, keepdims, True, where, temperatures, out)
     temperatures = temperature if temperatures is None else temperatures
     options = {"axis": tuple(axes), "keepdims": keepdims, "where": where, "temperature": temperatures}
     return generic("logsumexp", scores, weights=weights, return_sign=True, **options)
@@ -82,7 +96,7 @@ def softmax(
     out: Tensor | None = None,
 ) -> Tensor:
     if is_plain(scores):
-        return CORE.softmax(scores, axes, where, per_row(temperatures, temperature), out)
+        return _core.softmax(scores, axes, where, per_row(temperatures, temperature), out)
     temperatures = temperature if temperatures is None else temperatures
     return generic("softmax", scores, axis=tuple(axes), where=where, temperature=temperatures)
 
@@ -96,7 +110,7 @@ def log_softmax(
     out: Tensor | None = None,
 ) -> Tensor:
     if is_plain(scores):
-        return CORE.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
+        return _core.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
     temperatures = temperature if temperatures is None else temperatures
     return generic("log_softmax", scores, axis=tuple(axes), where=where, temperature=temperatures)
 
@@ -105,7 +119,7 @@ def top_log_probs(
     scores: Tensor, where: Tensor | None, temperatures: Tensor | None, temperature: float, k: int, axes: Axes
 ) -> tuple[Tensor, Tensor, Tensor]:
     if is_plain(scores):
-        return CORE.top_log_probs(scores, k, axes[0], where, per_row(temperatures, temperature))
+        return _core.top_log_probs(scores, k, axes[0], where, per_row(temperatures, temperature))
     temperatures = temperature if temperatures is None else temperatures
     return tuple(generic("top_log_probs", scores, k, axis=axes[0], where=where, temperature=temperatures))
 
@@ -162,7 +176,7 @@ def _with_parameter(
 ) -> Tensor:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return getattr(CORE, function)(scores, parameter, axes[0], where, temperatures, out)
+        return getattr(_core, function)(scores, parameter, axes[0], where, temperatures, out)
     parameter = number if rows is None else rows
     temperatures = temperature if temperatures is None else temperatures
     return generic(function, scores, parameter, axis=axes[0], where=where, temperature=temperatures)
@@ -179,7 +193,7 @@ def entmax_threshold(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return CORE.entmax_threshold(scores, parameter, axes[0], where, temperatures)
+        return _core.entmax_threshold(scores, parameter, axes[0], where, temperatures)
     parameter = number if rows is None else rows
     temperatures = temperature if temperatures is None else temperatures
     return tuple(generic("entmax_threshold", scores, parameter, axis=axes[0], where=where, temperature=temperatures))
@@ -197,7 +211,7 @@ def entmax_sparse(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return CORE.entmax_sparse(scores, parameter, axes[0], where, temperatures, max_support)[0]
+        return _core.entmax_sparse(scores, parameter, axes[0], where, temperatures, max_support)[0]
     parameter = number if rows is None else rows
     temperatures = temperature if temperatures is None else temperatures
     options = {"axis": axes[0], "where": where, "temperature": temperatures, "max_support": max_support}
@@ -206,42 +220,5 @@ def entmax_sparse(
 
 def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -> Tensor:
     if is_plain(p):
-        return CORE.tsallis_entropy(p, per_row(rows, number), axes[0])
+        return _core.tsallis_entropy(p, per_row(rows, number), axes[0])
     return generic("tsallis_entropy", p, number if rows is None else rows, axis=axes[0])
-
-
-class _Bridge:
-    def __getattr__(self, name):
-        import ml_dtypes
-        import numpy as np
-        def down(t):
-            if not isinstance(t, Tensor):
-                return t
-            t = t.detach()
-            return t.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if t.dtype is torch.bfloat16 else t.numpy()
-        def up(a):
-            if isinstance(a, tuple):
-                return tuple(map(up, a))
-            if not isinstance(a, (np.ndarray, np.generic)): return a
-            a = np.asarray(a)
-            return torch.from_numpy(a.view("int16")).view(torch.bfloat16) if a.dtype.name == "bfloat16" else torch.from_numpy(a)
-        def call(*args):
-            out = args[-1] if isinstance(args[-1], Tensor) else None
-            if "vjp" in name and name != "logsumexp_vjp":
-                *args, T = args
-            elif name == "logsumexp_vjp":
-                *args, present, T = args
-                scores = args[0]
-                if present is not None:
-                    args[0] = scores = torch.where(present, scores, -torch.inf)
-                args[0] = scores / T
-            else:
-                T = None
-            r = up(getattr(_core, name)(*map(down, args)))
-            if T is not None:
-                r = r / T
-                r = r.to(args[0].dtype)
-                return r
-            return out if out is not None and "vjp" not in name and "grad" not in name and not isinstance(r, tuple) and r.data_ptr() == out.data_ptr() else r
-        return call
-CORE: Any = _Bridge()

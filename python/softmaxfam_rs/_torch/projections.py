@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from softmaxfam_rs import _core
 from softmaxfam_rs._results import SparseRows, Threshold
 
 from . import formulas, gradients, kernels
 from .arguments import Call, is_direct, written
 from .exponential import OPTIONS, kept, of_temperature, reduced, scaled
 from .gradients import chosen
-from .kernels import CORE
 from .operators import Map, Operator
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def entmax(
 ) -> Tensor:
     """Entmax of any order above 0."""
     if out is None and where is None and type(alpha) is float and is_direct(scores, temperature):
-        return CORE.entmax(scores, alpha, axis, None, temperature, None)
+        return _core.entmax(scores, alpha, axis, None, temperature, None)
     return _with_parameter(ENTMAX, scores, "alpha", alpha, axis, where, temperature, out)
 
 
@@ -242,7 +242,7 @@ def normmax(
 ) -> Tensor:
     """Normmax of any order above 1."""
     if out is None and where is None and type(alpha) is float and is_direct(scores, temperature):
-        return CORE.normmax(scores, alpha, axis, None, temperature, None)
+        return _core.normmax(scores, alpha, axis, None, temperature, None)
     return _with_parameter(NORMMAX, scores, "alpha", alpha, axis, where, temperature, out)
 
 
@@ -258,7 +258,7 @@ def budget_sparsemax(
 ) -> Tensor:
     """Projection onto the capped simplex with this sum."""
     if out is None and where is None and type(budget) is float and is_direct(scores, temperature):
-        return CORE.budget_sparsemax(scores, budget, axis, None, temperature, None)
+        return _core.budget_sparsemax(scores, budget, axis, None, temperature, None)
     return _with_parameter(BUDGET_SPARSEMAX, scores, "budget", budget, axis, where, temperature, out)
 
 
