@@ -2,7 +2,8 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["python/softmaxfam_rs/torch/*"]
+OF_TORCH = ["python/softmaxfam_rs/torch/*", "python/softmaxfam_rs/_torch/*", "tests/typing/*"]
+collect_ignore_glob = [] if find_spec("torch") else OF_TORCH
 
 
 def pytest_report_header() -> str:
