@@ -130,6 +130,15 @@ impl<E: Element> Kernel for Centred<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { p, g, row, alpha, temperature, results, out } = self;
+        if alpha == f64::INFINITY {
+            // shares of 1 among the maxima do not move; NaN stays
+            for from in p.starts() {
+                let strip = p.at(isa, row, from);
+                strip.iter_mut().for_each(|p| *p *= 0.0);
+                write(isa, strip, row, from, results, out);
+            }
+            return;
+        }
         // the class of the largest s: of the smallest p, for alpha > 2
         let (mut reference, mut base) = (1.0, 0.0);
         if alpha > 2.0 {
@@ -330,11 +339,11 @@ pub fn entmax_alpha_grad<E: Element>(
 
 /// -<g, J k> over the support.
 fn alpha_gradient<C: Iterator<Item = (f64, f64)>>(classes: impl Fn() -> C, alpha: f64) -> f64 {
-    if alpha == f64::INFINITY {
-        return 0.0;
-    }
     if classes().any(|(p, _)| p.is_nan()) {
         return f64::NAN;
+    }
+    if alpha == f64::INFINITY {
+        return 0.0;
     }
     let support = || classes().filter(|(p, _)| *p > 0.0);
     // relative to the largest weight, whose class g is centred at
