@@ -191,7 +191,8 @@ impl<E: Element> Centred<'_, '_, E> {
             dot / sum
         };
         let scale = if alpha > 2.0 { ((2.0 - alpha) * reference.ln()).exp() } else { 1.0 };
-        let scale = if alpha == f64::INFINITY { 0.0 } else { scale } / self.temperature.of(row);
+        // shares of 1 among the maxima do not move: s is 0
+        let scale = if alpha == f64::INFINITY { 1.0 } else { scale } / self.temperature.of(row);
         for from in (0..self.p.classes()).step_by(BLOCK) {
             let Buffers { first, second, results } = &mut *self.buffers;
             let (p, g) = (self.p.block(row, from, first), self.g.block(row, from, second));
@@ -245,13 +246,12 @@ fn products<I: Isa, E: Element, const SOFTMAX: bool>(
         let (mut some_dot, mut some_sum) = (zero, zero);
         for (p, g) in p.chunks(n).zip(g.chunks(n)) {
             let p = load(isa, p);
-            let outside = lanes.eq(p, zero);
-            if !SOFTMAX && lanes.bits(outside) == (1 << n) - 1 {
+            if !SOFTMAX && lanes.bits(lanes.eq(p, zero)) == (1 << n) - 1 {
                 continue;
             }
             let s = weights.of::<I, E>(isa, p);
             // outside the support an infinite g does not count
-            let g = lanes.select(outside, zero, lanes.sub(load(isa, g), base));
+            let g = lanes.select(lanes.eq(s, zero), zero, lanes.sub(load(isa, g), base));
             some_dot = lanes.mul_add(s, g, some_dot);
             if !SOFTMAX {
                 some_sum = lanes.add(some_sum, s);
@@ -282,12 +282,11 @@ fn write<I: Isa, E: Element, const SOFTMAX: bool>(
     let (base, scale) = (lanes.splat(E::Real::of_f64(base)), lanes.splat(E::Real::of_f64(scale)));
     for ((p, g), target) in p.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
         let p = load(isa, p);
-        let outside = lanes.eq(p, zero);
         let mut gradient = zero;
-        if SOFTMAX || lanes.bits(outside) != (1 << n) - 1 {
+        if SOFTMAX || lanes.bits(lanes.eq(p, zero)) != (1 << n) - 1 {
             let s = weights.of::<I, E>(isa, p);
             let above = lanes.sub(lanes.sub(lanes.sub(load(isa, g), base), high), low);
-            gradient = lanes.select(outside, zero, lanes.mul(lanes.mul(s, above), scale));
+            gradient = lanes.select(lanes.eq(s, zero), zero, lanes.mul(lanes.mul(s, above), scale));
         }
         store(isa, gradient, target);
     }
