@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch.autograd import forward_ad, graph
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from .kernels import PLAIN, is_plain
 from .operators import is_abstract, is_differentiated
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
-def is_direct(scores: Tensor, parameter: Any) -> bool:
-    """Whether the core may be called at once: plain scores, a plain number, and nothing that follows the call."""
+def is_simple(scores: Tensor, number: Any) -> bool:
+    """Whether scores are plain, the parameter is a plain number, and nothing but autograd may follow the call.
+
+    Most calls are such; they pass by the checks and conversions of `Call`, for the core makes these itself.
+    """
     return (
-        not is_compiling()
+        not is_dynamo_compiling()
         and type(scores) in PLAIN
-        and type(parameter) is float
-        and not (scores.requires_grad and torch.is_grad_enabled())
-        and scores.is_cpu
+        and type(number) is float
         and scores.dtype in FLOATS
+        and scores.is_cpu
         and scores.layout is torch.strided
         and not (transforms_are_active() or dispatch_modes() or scores.is_neg())
         and forward_ad._current_level < 0

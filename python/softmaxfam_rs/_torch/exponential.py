@@ -11,8 +11,8 @@ from softmaxfam_rs import _core
 from softmaxfam_rs._results import TopK
 
 from . import formulas, gradients, kernels
-from .arguments import Call, is_direct, written
-from .operators import Map, Operator
+from .arguments import Call, is_simple, written
+from .operators import Map, Operator, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,13 +29,19 @@ class Softmax(Map):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         scores, _, temperatures, ctx.temperature, ctx.axes = inputs
-        ctx.save_for_backward(output, *scaled(scores, temperatures))
+        save(ctx, output, *scaled(scores, temperatures))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         p, scores, temperatures = ctx.saved_tensors
         gradient = gradients.OF_SOFTMAX(p, g, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+        p, scores, temperatures = ctx.saved_tensors
+        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
+        return formulas.softmax_vjp(p, change, ctx.axes, 1.0)
 
 
 class LogSoftmax(Map):
@@ -49,6 +55,14 @@ class LogSoftmax(Map):
         gradient = gradients.OF_LOG_SOFTMAX(log_p, g, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None
 
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+        log_p, scores, temperatures = ctx.saved_tensors
+        change = change_of(log_p, scores, x, temperatures, ctx.temperature, temperature)
+        change = torch.where(log_p == -torch.inf, 0, change)
+        mean = formulas.total(log_p.exp() * change, ctx.axes)
+        return torch.where(log_p == -torch.inf, 0, change - mean).to(log_p.dtype)
+
 
 class LogSumExp(Map):
     schema = f"logsumexp({OPTIONS}, bool keepdims, int[] axes) -> Tensor"
@@ -61,7 +75,7 @@ class LogSumExp(Map):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         scores, where, temperatures, ctx.temperature, ctx.keepdims, ctx.axes = inputs
-        ctx.save_for_backward(scores, where, temperatures, output)
+        save(ctx, scores, where, temperatures, output)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -69,6 +83,13 @@ class LogSumExp(Map):
         lse, g = (kept(scores, tensor, ctx.axes) for tensor in (lse, g))
         gradient = gradients.OF_LOGSUMEXP(scores, lse, g, where, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+        scores, where, temperatures, lse = ctx.saved_tensors
+        p = terms(scores, where, temperatures, ctx, lse)
+        change = change_of(scores, scores, x, temperatures, ctx.temperature, temperature)
+        return formulas.total(absent_aside(p, change), ctx.axes).reshape(lse.shape).to(scores.dtype)
 
 
 class WeightedLogSumExp(Map):
@@ -87,7 +108,7 @@ class WeightedLogSumExp(Map):
         scores, where, temperatures, ctx.temperature, weights, ctx.keepdims, ctx.axes = inputs
         log, sign = output
         ctx.mark_non_differentiable(sign)
-        ctx.save_for_backward(scores, where, temperatures, weights, log, sign)
+        save(ctx, scores, where, temperatures, weights, log, sign)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Any) -> Any:
@@ -100,6 +121,18 @@ class WeightedLogSumExp(Map):
         temperature = ctx.temperature if temperatures is None else temperatures
         of_weights = formulas.to_rows(terms * temperature, weights) if ctx.needs_input_grad[4] else None
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_weights, None, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_weights: Tensor | None, *___: None
+    ) -> tuple[Tensor, None]:
+        scores, where, temperatures, weights, log, sign = ctx.saved_tensors
+        p = terms(scores, where, temperatures, ctx, log) * kept(scores, sign, ctx.axes)
+        change = change_of(scores, scores, x, temperatures, ctx.temperature, temperature)
+        product = absent_aside(p * weights, change)
+        if of_weights is not None:
+            product = product + p * of_weights
+        return formulas.total(product, ctx.axes).reshape(log.shape).to(scores.dtype), None
 
 
 class TopLogProbs(Map):
@@ -121,7 +154,7 @@ class TopLogProbs(Map):
         scores, where, temperatures, ctx.temperature, _, ctx.axes = inputs
         _, indices, lse = output
         ctx.mark_non_differentiable(indices)
-        ctx.save_for_backward(scores, where, temperatures, indices, lse)
+        save(ctx, scores, where, temperatures, indices, lse)
 
     @staticmethod
     def backward(ctx: Any, of_log_probs: Tensor, _: Any, of_lse: Tensor) -> Any:
@@ -135,6 +168,18 @@ class TopLogProbs(Map):
         direct = (found / temperature).to(gradient.dtype)
         gradient = gradient.scatter_add(axis, indices.clamp(min=0), direct)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None
+    ) -> tuple[Tensor, None, Tensor]:
+        scores, where, temperatures, indices, lse = ctx.saved_tensors
+        p = terms(scores, where, temperatures, ctx, lse)
+        change = change_of(scores, scores, x, temperatures, ctx.temperature, temperature)
+        of_lse = formulas.total(absent_aside(p, change), ctx.axes)
+        found = change.gather(ctx.axes[0], indices.clamp(min=0)) - of_lse
+        of_log_probs = torch.where(indices < 0, 0, found).to(scores.dtype)
+        return of_log_probs, None, of_lse.reshape(lse.shape).to(scores.dtype)
 
 
 LOGSUMEXP, WEIGHTED_LOGSUMEXP = Operator(LogSumExp), Operator(WeightedLogSumExp)
@@ -151,6 +196,35 @@ def of_temperature(ctx: Any, scores: Tensor, gradient: Tensor, temperatures: Ten
     if temperatures is None or not ctx.needs_input_grad[2]:
         return None
     return formulas.temperature_grad(scores, gradient, temperatures)
+
+
+def change_of(
+    like: Tensor,
+    scores: Tensor | None,
+    change: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    of_temperature: Tensor | None,
+) -> Tensor:
+    """Return the change of scores / T that goes with changes of both."""
+    (like,) = formulas.widened(like)
+    divisor = temperature if temperatures is None else temperatures
+    result = torch.zeros_like(like) if change is None else change / divisor
+    if of_temperature is not None and scores is not None:
+        result = result - scores * of_temperature / divisor**2
+    return result
+
+
+def terms(scores: Tensor, where: Tensor | None, temperatures: Tensor | None, ctx: Any, lse: Tensor) -> Tensor:
+    """Return exp(scores / T - lse)."""
+    temperature = ctx.temperature if temperatures is None else temperatures
+    (lse,) = formulas.widened(kept(scores, lse, ctx.axes))
+    return temperature * formulas.logsumexp_vjp(scores, lse, torch.ones_like(lse), ctx.axes, where, temperature)
+
+
+def absent_aside(p: Tensor, change: Tensor) -> Tensor:
+    """Multiply, with 0 where p is 0 whatever the change."""
+    return p * torch.where(p == 0, 0, change)
 
 
 def reduced(scores: Tensor, axes: Sequence[int], keepdims: bool) -> list[Any]:
@@ -180,8 +254,11 @@ def logsumexp(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Log-sum-exp; in one pass without weights."""
     if weights is None and not return_sign:
-        if out is None and where is None and is_direct(scores, temperature):
-            return _core.logsumexp(scores, axis, keepdims, None, temperature, None)
+        if out is None and where is None and is_simple(scores, temperature):
+            if not (scores.requires_grad and torch.is_grad_enabled()):
+                return _core.logsumexp(scores, axis, keepdims, None, temperature, None)
+            if type(axis) is int:
+                return LOGSUMEXP.for_autograd(scores, None, None, temperature, keepdims, (axis,))
         call = Call(scores, axis, where, temperature, several=True)
         return written(LOGSUMEXP, (*call.options, keepdims, call.axes), out, call)
     call = Call(scores, axis, where, temperature, several=True)
@@ -205,8 +282,11 @@ def softmax(
     out: Tensor | None = None,
 ) -> Tensor:
     """Softmax."""
-    if out is None and where is None and is_direct(scores, temperature):
-        return _core.softmax(scores, axis, None, temperature, None)
+    if out is None and where is None and is_simple(scores, temperature):
+        if not (scores.requires_grad and torch.is_grad_enabled()):
+            return _core.softmax(scores, axis, None, temperature, None)
+        if type(axis) is int:
+            return SOFTMAX.for_autograd(scores, None, None, temperature, (axis,))
     call = Call(scores, axis, where, temperature, several=True)
     return written(SOFTMAX, (*call.options, call.axes), out, call)
 
@@ -221,8 +301,11 @@ def log_softmax(
     out: Tensor | None = None,
 ) -> Tensor:
     """Logarithm of softmax."""
-    if out is None and where is None and is_direct(scores, temperature):
-        return _core.log_softmax(scores, axis, None, temperature, None)
+    if out is None and where is None and is_simple(scores, temperature):
+        if not (scores.requires_grad and torch.is_grad_enabled()):
+            return _core.log_softmax(scores, axis, None, temperature, None)
+        if type(axis) is int:
+            return LOG_SOFTMAX.for_autograd(scores, None, None, temperature, (axis,))
     call = Call(scores, axis, where, temperature, several=True)
     return written(LOG_SOFTMAX, (*call.options, call.axes), out, call)
 

@@ -133,6 +133,12 @@ def budget_grad(p: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
     return safe_ratio(total(s * torch.where(s == 0, 0, g_wide), axes), total(s, axes)).to(p.dtype)
 
 
+def budget_jvp(p: Tensor, axes: Sequence[int]) -> Tensor:
+    """dp/dbudget of budget_sparsemax."""
+    s = _between(*widened(p))
+    return safe_ratio(s, total(s, axes)).to(p.dtype)
+
+
 def _between(p: Tensor) -> Tensor:
     return torch.where(p.isnan(), p, ((p > 0) & (p < 1)).to(p.dtype))
 
@@ -148,13 +154,20 @@ def normmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperat
 def normmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """<g, dp/dalpha> of normmax for each row, axes kept."""
     wide, g_wide = widened(p, g)
-    slope, weight, norm = _normmax_parts(wide, g_wide, alpha, axes)
+    change = normmax_alpha_jvp(wide, alpha, axes)
+    return total(torch.where(change == 0, 0, g_wide) * change, axes).to(p.dtype)
+
+
+def normmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """dp/dalpha of normmax: of v, then of v / sum v."""
+    (wide,) = widened(p)
+    _, weight, norm = _normmax_parts(wide, wide, alpha, axes)
     logs = support_logs(wide) - norm.log()  # of v
     powers = torch.where(wide <= 0, 0, torch.where(wide <= 0, 1, wide / norm) ** alpha)
     # d tau / d alpha, of sum v^alpha = 1
     shift = -total(powers * logs, axes) * norm / alpha
-    product = slope * (wide * logs + weight * norm ** (alpha - 1) * shift)
-    return -(total(product, axes) / (alpha - 1)).to(p.dtype)
+    change = -(wide * logs + weight * norm ** (alpha - 1) * shift) / (alpha - 1)
+    return (change - wide * total(change, axes)).to(p.dtype)
 
 
 def _normmax_parts(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.compiler import is_compiling
 
 from softmaxfam_rs import _core
@@ -46,7 +47,8 @@ class Product:
         return self._run(*args)
 
     def _run(self, *args: Any) -> Tensor:
-        if all(is_plain(arg) for arg in args if isinstance(arg, Tensor)):
+        # autograd's own vmap, behind is_grads_batched, is none of the active transforms
+        if all(is_plain(arg) and not is_legacy_batchedtensor(arg) for arg in args if isinstance(arg, Tensor)):
             return self.kernel(*args)
         return self.formula(*args)
 

@@ -106,6 +106,13 @@ def is_differentiated(*args: Any) -> bool:
     return torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
 
 
+def save(ctx: Any, *tensors: Tensor | None) -> None:
+    """Keep tensors for the derivatives."""
+    ctx.save_for_backward(*tensors)
+    if forward_ad._current_level >= 0:
+        ctx.save_for_forward(*tensors)
+
+
 def _with_context(rules: type[Map]) -> Callable[..., Any]:
     def forward(ctx: Any, *args: Any) -> Any:
         output = rules.forward(*args)

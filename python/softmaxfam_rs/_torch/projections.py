@@ -11,10 +11,10 @@ from softmaxfam_rs import _core
 from softmaxfam_rs._results import SparseRows, Threshold
 
 from . import formulas, gradients, kernels
-from .arguments import Call, is_direct, written
-from .exponential import OPTIONS, kept, of_temperature, reduced, scaled
+from .arguments import Call, is_simple, written
+from .exponential import OPTIONS, change_of, kept, of_temperature, reduced, scaled
 from .gradients import chosen
-from .operators import Map, Operator
+from .operators import Map, Operator, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Entmax(Map):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         scores, _, temperatures, ctx.temperature, rows, ctx.number, ctx.axes = inputs
-        ctx.save_for_backward(output, rows, *scaled(scores, temperatures))
+        save(ctx, output, rows, *scaled(scores, temperatures))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -39,6 +39,18 @@ class Entmax(Map):
         if ctx.needs_input_grad[4]:
             of_alpha = formulas.to_rows(gradients.OF_ALPHA(p, g, rows, ctx.number, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+    ) -> Tensor:
+        p, rows, scores, temperatures = ctx.saved_tensors
+        alpha = chosen(rows, ctx.number)
+        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
+        result = formulas.entmax_vjp(p, change, alpha, ctx.axes, 1.0)
+        if of_alpha is not None:
+            result = result + of_alpha * formulas.entmax_alpha_jvp(p, alpha, ctx.axes)
+        return result.to(p.dtype)
 
 
 class Normmax(Map):
@@ -56,6 +68,18 @@ class Normmax(Map):
             of_alpha = formulas.to_rows(formulas.normmax_alpha_grad(p, g, alpha, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None
 
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+    ) -> Tensor:
+        p, rows, scores, temperatures = ctx.saved_tensors
+        alpha = chosen(rows, ctx.number)
+        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
+        result = formulas.normmax_vjp(p, change, alpha, ctx.axes, 1.0)
+        if of_alpha is not None:
+            result = result + of_alpha * formulas.normmax_alpha_jvp(p, alpha, ctx.axes)
+        return result.to(p.dtype)
+
 
 class BudgetSparsemax(Map):
     schema = f"budget_sparsemax({PARAMETER}, int[] axes) -> Tensor"
@@ -72,6 +96,17 @@ class BudgetSparsemax(Map):
             of_budget = formulas.to_rows(formulas.budget_grad(p, g, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_budget, None, None
 
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_budget: Tensor | None, *___: None
+    ) -> Tensor:
+        p, _rows, scores, temperatures = ctx.saved_tensors
+        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
+        result = formulas.budget_vjp(p, change, ctx.axes, 1.0)
+        if of_budget is not None:
+            result = result + of_budget * formulas.budget_jvp(p, ctx.axes)
+        return result.to(p.dtype)
+
 
 class EntmaxThreshold(Map):
     schema = f"entmax_threshold({PARAMETER}, int[] axes) -> (Tensor, Tensor, Tensor)"
@@ -86,7 +121,7 @@ class EntmaxThreshold(Map):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         scores, where, temperatures, ctx.temperature, rows, ctx.number, ctx.axes = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(scores, where, temperatures, rows)
+        save(ctx, scores, where, temperatures, rows)
 
     @staticmethod
     def backward(ctx: Any, of_normalizer: Tensor, _: Any, of_log_p_max: Tensor) -> Any:
@@ -108,6 +143,30 @@ class EntmaxThreshold(Map):
             of_alpha = formulas.to_rows(change, rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None
 
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+    ) -> tuple[Tensor, None, Tensor]:
+        scores, where, temperatures, rows = ctx.saved_tensors
+        alpha = chosen(rows, ctx.number)
+        p = ENTMAX(scores, where, temperatures, ctx.temperature, rows, ctx.number, ctx.axes)
+        (p,) = formulas.widened(p)
+        s, logs = formulas.exponent_weights(p, alpha), formulas.support_logs(p)
+        change = change_of(scores, scores, x, temperatures, ctx.temperature, temperature)
+        if of_alpha is not None:
+            change = change - of_alpha * formulas.curvature(logs, alpha)
+        change = torch.where(s == 0, 0, change)
+        of_normalizer = formulas.safe_ratio(formulas.total(s * change, ctx.axes), formulas.total(s, ctx.axes))
+        largest = _one_hot_max(p, ctx.axes)
+        slope = formulas.total(largest * (logs * (alpha - 1)).exp(), ctx.axes)
+        of_log_p_max = (formulas.total(largest * change, ctx.axes) - of_normalizer) / slope
+        shape = reduced(scores, ctx.axes, keepdims=False)
+        return (
+            of_normalizer.reshape(shape).to(scores.dtype),
+            None,
+            of_log_p_max.reshape(shape).to(scores.dtype),
+        )
+
 
 class EntmaxSparse(Map):
     schema = f"entmax_sparse({PARAMETER}, int? max_support, int[] axes) -> (Tensor, Tensor, Tensor)"
@@ -127,7 +186,7 @@ class EntmaxSparse(Map):
         indptr, indices, values = output
         ctx.mark_non_differentiable(indptr, indices)
         ctx.shape = scores.shape
-        ctx.save_for_backward(indptr, indices, values, rows, *scaled(scores, temperatures))
+        save(ctx, indptr, indices, values, rows, *scaled(scores, temperatures))
 
     @staticmethod
     def backward(ctx: Any, _: Any, __: Any, g: Tensor) -> Any:
@@ -171,7 +230,7 @@ class TsallisEntropy(Map):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         p, rows, ctx.number, ctx.axes = inputs
-        ctx.save_for_backward(p, rows)
+        save(ctx, p, rows)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -182,6 +241,16 @@ class TsallisEntropy(Map):
         if ctx.needs_input_grad[1]:
             of_alpha = formulas.to_rows(g * formulas.tsallis_alpha_grad(p, alpha, ctx.axes), rows)
         return formulas.tsallis_grad(p, g, alpha), of_alpha, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, change: Tensor | None, of_alpha: Tensor | None, *_: None) -> Tensor:
+        p, rows = ctx.saved_tensors
+        alpha = chosen(rows, ctx.number)
+        change = torch.zeros_like(p) if change is None else change
+        result = formulas.total(formulas.tsallis_grad(p, change, alpha), ctx.axes)
+        if of_alpha is not None:
+            result = result + of_alpha * formulas.tsallis_alpha_grad(p, alpha, ctx.axes)
+        return result.reshape(reduced(p, ctx.axes, keepdims=False)).to(p.dtype)
 
 
 ENTMAX, NORMMAX, BUDGET_SPARSEMAX = Operator(Entmax), Operator(Normmax), Operator(BudgetSparsemax)
@@ -225,8 +294,11 @@ def entmax(
     out: Tensor | None = None,
 ) -> Tensor:
     """Entmax of any order above 0."""
-    if out is None and where is None and type(alpha) is float and is_direct(scores, temperature):
-        return _core.entmax(scores, alpha, axis, None, temperature, None)
+    if out is None and where is None and type(alpha) is float and is_simple(scores, temperature):
+        if not (scores.requires_grad and torch.is_grad_enabled()):
+            return _core.entmax(scores, alpha, axis, None, temperature, None)
+        if type(axis) is int:
+            return ENTMAX.for_autograd(scores, None, None, temperature, None, alpha, (axis,))
     return _with_parameter(ENTMAX, scores, "alpha", alpha, axis, where, temperature, out)
 
 
@@ -241,8 +313,11 @@ def normmax(
     out: Tensor | None = None,
 ) -> Tensor:
     """Normmax of any order above 1."""
-    if out is None and where is None and type(alpha) is float and is_direct(scores, temperature):
-        return _core.normmax(scores, alpha, axis, None, temperature, None)
+    if out is None and where is None and type(alpha) is float and is_simple(scores, temperature):
+        if not (scores.requires_grad and torch.is_grad_enabled()):
+            return _core.normmax(scores, alpha, axis, None, temperature, None)
+        if type(axis) is int:
+            return NORMMAX.for_autograd(scores, None, None, temperature, None, alpha, (axis,))
     return _with_parameter(NORMMAX, scores, "alpha", alpha, axis, where, temperature, out)
 
 
@@ -257,8 +332,11 @@ def budget_sparsemax(
     out: Tensor | None = None,
 ) -> Tensor:
     """Projection onto the capped simplex with this sum."""
-    if out is None and where is None and type(budget) is float and is_direct(scores, temperature):
-        return _core.budget_sparsemax(scores, budget, axis, None, temperature, None)
+    if out is None and where is None and type(budget) is float and is_simple(scores, temperature):
+        if not (scores.requires_grad and torch.is_grad_enabled()):
+            return _core.budget_sparsemax(scores, budget, axis, None, temperature, None)
+        if type(axis) is int:
+            return BUDGET_SPARSEMAX.for_autograd(scores, None, None, temperature, None, budget, (axis,))
     return _with_parameter(BUDGET_SPARSEMAX, scores, "budget", budget, axis, where, temperature, out)
 
 

@@ -21,8 +21,8 @@ use crate::exchange::{self, Tensor};
 use crate::frame::{Along, Frame, Placement, tuple};
 use crate::list::List;
 use numpy::npyffi::{
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_ORDER, NpyTypes, PY_ARRAY_API,
-    PyArray_Check, PyArrayObject, get_type_object,
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_ORDER, NpyTypes, PY_ARRAY_API, PyArray_Check,
+    PyArrayObject, get_type_object,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;

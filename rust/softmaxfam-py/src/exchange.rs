@@ -91,7 +91,8 @@ fn adopt(
         let table = unsafe { &*table.cast::<Exchange>() };
         view = if table.major == MAJOR { table.view } else { None };
     }
-    let new = Adopted { class: class.unbind(), view, capsule: capsule.unbind(), like: like.unbind(), empty: empty.unbind() };
+    let new =
+        Adopted { class: class.unbind(), view, capsule: capsule.unbind(), like: like.unbind(), empty: empty.unbind() };
     let _ = ADOPTED.set(py, new);
     Ok(())
 }
@@ -149,7 +150,9 @@ pub(crate) fn look<'py>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Opti
     };
     let Some(dtype) = dtype else {
         let given = object.getattr(intern!(py, "dtype"))?;
-        return Err(PyTypeError::new_err(format!("{name} has dtype {given}, must be float16, bfloat16, float32 or float64")));
+        return Err(PyTypeError::new_err(format!(
+            "{name} has dtype {given}, must be float16, bfloat16, float32 or float64"
+        )));
     };
     if view.device != CPU {
         return Err(PyValueError::new_err(format!("{name} is on a device, must be in CPU memory")));
