@@ -85,7 +85,8 @@ def entmax_sparse(
             f"row {row} has a support of {int(sizes[row])} classes, max_support allows {max_support}; "
             "raise max_support, or alpha"
         )
-    indptr = xp.concat([xp.zeros_like(sizes[:1]) if p.shape[0] else sizes, xp.cumulative_sum(sizes)])
+    before = xp.zeros((1,), dtype=sizes.dtype, **frame.device())
+    indptr = xp.concat([before, xp.cumulative_sum(sizes)])
     _, indices = xp.nonzero(is_in)
     flat = xp.nonzero(xp.reshape(is_in, (-1,)))[0]
     return SparseRows(indptr, indices, xp.take(xp.reshape(p, (-1,)), flat), tuple(p.shape))

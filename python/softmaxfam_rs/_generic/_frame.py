@@ -68,18 +68,18 @@ class Frame:
             raise TypeError(f"{name} has dtype {given}, must be {needed} as the first argument; convert it")
         return array
 
-    def rows(self, array: Array) -> Array:
-        """Bring an array of the frame's shape to (batch axes, classes), in the dtype of the work."""
+    def rows(self, array: Array, *, is_mask: bool = False) -> Array:
+        """Bring an array of the frame's shape to (batch axes, classes); in the dtype of the work, if it is no mask."""
         xp = self.xp
-        if array.dtype != self.work_dtype and dtype_name(array.dtype) != "bool":
+        if array.dtype != self.work_dtype and not is_mask:
             array = xp.astype(array, self.work_dtype)
         if self.axes != (len(self.shape) - 1,):
             array = xp.permute_dims(array, (*self.batch_axes, *self.axes))
         return array if len(self.axes) == 1 else xp.reshape(array, (*self.batch, self.classes))
 
-    def broadcast(self, name: str, given: Array) -> Array:
+    def broadcast(self, name: str, given: Array, *, is_mask: bool = False) -> Array:
         """Bring an array that broadcasts to the frame's shape to rows."""
-        return self.rows(self.xp.broadcast_to(self.fitting(name, given), self.shape))
+        return self.rows(self.xp.broadcast_to(self.fitting(name, given), self.shape), is_mask=is_mask)
 
     def fitting(self, name: str, given: Array) -> Array:
         """Return an array that broadcasts to the frame's shape, with as many axes."""
@@ -190,11 +190,12 @@ class Frame:
 
     def _on_device(self, name: str, given: Array) -> Array:
         if not hasattr(given, "dtype") or isinstance(given, np.generic):
-            return self.xp.asarray(given, **self._device())
+            return self.xp.asarray(given, **self.device())
         self._same_device(name, given)
         return given
 
-    def _device(self) -> dict[str, Any]:
+    def device(self) -> dict[str, Any]:
+        """Return the option that makes new arrays on the device of the scores."""
         return {} if is_jax_array(self.array) else {"device": device_of(self.array)}
 
     def _same_device(self, name: str, array: Array) -> None:

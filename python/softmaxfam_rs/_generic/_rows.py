@@ -37,7 +37,7 @@ class Rows:
         self.temperature = frame.per_row("temperature", temperature, TEMPERATURE)
         self.divisor = frame.work(self.temperature)
         x = frame.rows(scores)
-        mask = None if where is None else frame.broadcast("where", frame.mask(where))
+        mask = None if where is None else frame.broadcast("where", frame.mask(where), is_mask=True)
         self.weights = None if weights is None else frame.broadcast("weights", weights)
         if self.weights is not None:
             has_weight = self.weights != 0
