@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 import numpy as np
 
+from ._transfer import is_torch, to_host
 from ._typing import A, Ids
 
 if TYPE_CHECKING:
@@ -99,20 +100,42 @@ class SparseRows(NamedTuple, Generic[A, Ids]):
         array([[1. , 0. ],
                [0.5, 0.5]])
         """
-        rows: Array = self
-        dense = np.zeros(rows.shape, dtype=rows.values.dtype)
-        dense[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = rows.values
-        return cast("A", dense)
+        return cast("A", _dense(*self))
 
     def to_scipy(self) -> Any:  # noqa: ANN401  SciPy is optional and untyped
-        """Return a `scipy.sparse.csr_array` over the same memory."""
+        """Return a `scipy.sparse.csr_array`, over the same memory where that is the host's."""
         from scipy.sparse import csr_array  # noqa: PLC0415  optional, and slow to import
 
-        return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+        values, indices, indptr = (to_host(name, getattr(self, name)) for name in ("values", "indices", "indptr"))
+        return csr_array((values, indices, indptr), shape=self.shape)
 
     def to_torch(self) -> Any:  # noqa: ANN401  torch is optional and untyped
         """Return a `torch.sparse_csr_tensor` over the same memory."""
         import torch  # noqa: PLC0415  optional, and slow to import
+        from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
 
-        indptr, indices, values = map(torch.from_numpy, (self.indptr, self.indices, self.values))
-        return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape)
+        parts: list[Array] = [self.indptr, self.indices, self.values]
+        indptr, indices, values = parts if is_torch(self.values) else map(from_dlpack, parts)
+        return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape, check_invariants=False)  # they hold
+
+
+def _dense(indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> Array:
+    if isinstance(values, np.ndarray):
+        dense = np.zeros(shape, dtype=values.dtype)
+        dense[np.repeat(np.arange(shape[0]), np.diff(indptr)), indices] = values
+        return dense
+    from array_api_compat import array_namespace, device  # noqa: PLC0415  slow to import
+
+    xp = array_namespace(values)
+    rows = xp.arange(shape[0], dtype=indptr.dtype, device=device(values))
+    rows = xp.repeat(rows, indptr[1:] - indptr[:-1])
+    if is_torch(values):
+        return values.new_zeros(shape).index_put((rows, indices), values)
+    # a namespace has no scatter: look each place up among those that hold something, which ascend
+    places = rows * shape[1] + indices
+    all_places = xp.arange(shape[0] * shape[1], dtype=places.dtype, device=device(values))
+    dense = xp.zeros(all_places.shape, dtype=values.dtype, device=device(values))
+    if values.shape[0]:
+        found = xp.clip(xp.searchsorted(places, all_places), 0, values.shape[0] - 1)
+        dense = xp.where(xp.take(places, found) == all_places, xp.take(values, found), dense)
+    return xp.reshape(dense, shape)
