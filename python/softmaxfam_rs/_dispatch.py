@@ -116,9 +116,16 @@ def _import_backend(name: str) -> Backend:
         from . import _torch  # type: ignore[attr-defined, unused-ignore]  # noqa: PLC0415  it imports torch
 
         return cast("Backend", _torch)
+    if name == "dask":
+        from . import _dask  # noqa: PLC0415  it imports dask, which the user has imported
+
+        return cast("Backend", _dask)
     from . import _generic  # noqa: PLC0415  it imports array_api_compat, which is slow
 
     return cast("Backend", _generic)
+
+
+_NAMESPACES = {"jax": "jax.numpy", "dask": "dask.array"}  # where they are not the library's own module
 
 
 def _mixed(function: str, arrays: tuple[Array, ...]) -> TypeError:
@@ -137,7 +144,7 @@ def _mixed(function: str, arrays: tuple[Array, ...]) -> TypeError:
     kinds = ", ".join(f"{name} is a {_class_name(given[name])}" for name in {first: None, **of_libraries})
     return TypeError(
         f"{function}: {kinds}; must be arrays of one library; "
-        f"convert {wrong}, such as with {library.name}.asarray({wrong})"
+        f"convert {wrong}, such as with {_NAMESPACES.get(library.name, library.name)}.asarray({wrong})"
     )
 
 
