@@ -146,6 +146,8 @@ def _as_floats(name: str, scores: Any) -> Tensor:
         raise TypeError(f"{name} is a {type(scores).__name__}, must be a torch.Tensor; convert with torch.asarray({name})")
     if scores.layout is not torch.strided:
         raise TypeError(f"{name} has layout {scores.layout}, must be torch.strided; convert with {name}.to_dense()")
+    if not is_compiling() and scores.is_neg():
+        scores = scores.resolve_neg()
     if scores.dtype in FLOATS:
         return scores
     if scores.dtype.is_complex or scores.dtype.is_floating_point or scores.is_quantized:

@@ -43,7 +43,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 def per_row(rows: Tensor | None, number: float) -> Any:
     """Give the core float64: one number, or one for each row."""
-    return number if rows is None else rows.detach().double()
+    return number if rows is None else rows.detach().double().resolve_neg()
 
 
 def generic(function: str, scores: Tensor, *args: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@
 //! k_i = l_i^2 phi'(a l_i), l = log p, a = alpha - 1, phi'(x) = (e^x (x - 1) + 1) / x^2: continuous at alpha = 1, unlike the form of
 //! Correia, Niculae, Martins (2019), which it equals elsewhere.
 //! Terms are formed in the type that scores are computed in, and summed in f64; g - <s, g> / sum s is rounded once.
-//! Cost. Two reads of each input, the second from cache, one write; where 16 probabilities in line are 0, g is not read.
+//! Cost. Two reads of each input, the second from cache, one write; where whole stretches of probabilities are 0, g is not read.
 
 use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
@@ -230,6 +230,17 @@ fn load<I: Isa, E: Element>(isa: I, values: &[E]) -> V<I, E> {
     if values.len() == LanesOf::<I, E>::N { E::load(isa, values) } else { E::load_or(isa, values, E::ZERO) }
 }
 
+/// Whether all of some whole vectors of probabilities are 0.
+#[inline(always)]
+fn is_outside<I: Isa, E: Element>(isa: I, p: &[E]) -> bool {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    let mut sum = lanes.splat(E::Real::ZERO);
+    for p in p.chunks_exact(n) {
+        sum = lanes.add(sum, E::load(isa, p)); // of numbers >= 0 or NaN
+    }
+    lanes.bits(lanes.eq(sum, lanes.splat(E::Real::ZERO))) == (1 << n) - 1
+}
+
 /// (<s, g - base>, sum s) of a block.
 #[inline(always)]
 fn products<I: Isa, E: Element, const SOFTMAX: bool>(
@@ -240,29 +251,47 @@ fn products<I: Isa, E: Element, const SOFTMAX: bool>(
     base: f64,
 ) -> (f64, f64) {
     let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    let (zero, base) = (lanes.splat(E::Real::ZERO), lanes.splat(E::Real::of_f64(base)));
+    let base = lanes.splat(E::Real::of_f64(base));
     let (mut dot, mut sum) = (E::Real::wide_zero(isa), E::Real::wide_zero(isa));
     for (p, g) in p.chunks(n * TURNS).zip(g.chunks(n * TURNS)) {
-        let (mut some_dot, mut some_sum) = (zero, zero);
-        for (p, g) in p.chunks(n).zip(g.chunks(n)) {
-            let p = load(isa, p);
-            if !SOFTMAX && lanes.bits(lanes.eq(p, zero)) == (1 << n) - 1 {
-                continue;
+        let mut some = [lanes.splat(E::Real::ZERO); 2];
+        if p.len() < n * TURNS {
+            for (p, g) in p.chunks(n).zip(g.chunks(n)) {
+                add_products::<I, E, SOFTMAX>(isa, &mut some, load(isa, p), load(isa, g), weights, base);
             }
-            let s = weights.of::<I, E>(isa, p);
-            // outside the support an infinite g does not count
-            let g = lanes.select(lanes.eq(s, zero), zero, lanes.sub(load(isa, g), base));
-            some_dot = lanes.mul_add(s, g, some_dot);
-            if !SOFTMAX {
-                some_sum = lanes.add(some_sum, s);
+        } else if SOFTMAX || !is_outside(isa, p) {
+            for (p, g) in p.chunks_exact(n).zip(g.chunks_exact(n)) {
+                add_products::<I, E, SOFTMAX>(isa, &mut some, E::load(isa, p), E::load(isa, g), weights, base);
             }
+        } else {
+            continue;
         }
-        dot = E::Real::wide_add(isa, dot, some_dot);
+        dot = E::Real::wide_add(isa, dot, some[0]);
         if !SOFTMAX {
-            sum = E::Real::wide_add(isa, sum, some_sum);
+            sum = E::Real::wide_add(isa, sum, some[1]);
         }
     }
     (E::Real::wide_sum(isa, dot), E::Real::wide_sum(isa, sum))
+}
+
+#[inline(always)]
+fn add_products<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    [dot, sum]: &mut [V<I, E>; 2],
+    p: V<I, E>,
+    g: V<I, E>,
+    weights: Weights,
+    base: V<I, E>,
+) {
+    let lanes = E::Real::lanes(isa);
+    let zero = lanes.splat(E::Real::ZERO);
+    let s = weights.of::<I, E>(isa, p);
+    // outside the support an infinite g does not count
+    let g = lanes.select(lanes.eq(s, zero), zero, if SOFTMAX { g } else { lanes.sub(g, base) });
+    *dot = lanes.mul_add(s, g, *dot);
+    if !SOFTMAX {
+        *sum = lanes.add(*sum, s);
+    }
 }
 
 /// s (g - base - mean) scale of a block.
@@ -276,20 +305,43 @@ fn write<I: Isa, E: Element, const SOFTMAX: bool>(
     target: &mut [E],
 ) {
     let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    let zero = lanes.splat(E::Real::ZERO);
     let [high, low] = in_two::<E>(mean);
-    let (high, low) = (lanes.splat(high), lanes.splat(low));
-    let (base, scale) = (lanes.splat(E::Real::of_f64(base)), lanes.splat(E::Real::of_f64(scale)));
-    for ((p, g), target) in p.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
-        let p = load(isa, p);
-        let mut gradient = zero;
-        if SOFTMAX || lanes.bits(lanes.eq(p, zero)) != (1 << n) - 1 {
-            let s = weights.of::<I, E>(isa, p);
-            let above = lanes.sub(lanes.sub(lanes.sub(load(isa, g), base), high), low);
-            gradient = lanes.select(lanes.eq(s, zero), zero, lanes.mul(lanes.mul(s, above), scale));
+    let middle = [lanes.splat(E::Real::of_f64(base)), lanes.splat(high), lanes.splat(low)];
+    let scale = lanes.splat(E::Real::of_f64(scale));
+    let parts = p.chunks(n * TURNS).zip(g.chunks(n * TURNS)).zip(target.chunks_mut(n * TURNS));
+    for ((p, g), target) in parts {
+        if p.len() < n * TURNS {
+            for ((p, g), target) in p.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
+                let (p, g) = (load(isa, p), load(isa, g));
+                store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+            }
+        } else if SOFTMAX || !is_outside(isa, p) {
+            let vectors = p.chunks_exact(n).zip(g.chunks_exact(n)).zip(target.chunks_exact_mut(n));
+            for ((p, g), target) in vectors {
+                let (p, g) = (E::load(isa, p), E::load(isa, g));
+                E::store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+            }
+        } else {
+            target.fill(E::ZERO);
         }
-        store(isa, gradient, target);
     }
+}
+
+#[inline(always)]
+fn gradient<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    p: V<I, E>,
+    g: V<I, E>,
+    weights: Weights,
+    [base, high, low]: [V<I, E>; 3],
+    scale: V<I, E>,
+) -> V<I, E> {
+    let lanes = E::Real::lanes(isa);
+    let zero = lanes.splat(E::Real::ZERO);
+    let s = weights.of::<I, E>(isa, p);
+    let centred = if SOFTMAX { g } else { lanes.sub(g, base) };
+    let above = lanes.sub(lanes.sub(centred, high), low);
+    lanes.select(lanes.eq(s, zero), zero, lanes.mul(lanes.mul(s, above), scale))
 }
 
 #[inline(always)]
