@@ -1,4 +1,7 @@
 //! Lanes as plain arrays, for the compiler to vectorise: every CPU, and the definition of what the others compute.
+//!
+//! Where a fused multiply-add is a call for each lane (x86-64 before FMA), the operations that take many instructions
+//! are functions of their own: inlined into every kernel they made half of the library's size, for the slowest CPUs.
 
 use super::{Isa, Lanes, Real};
 use half::{bf16, f16};
@@ -10,6 +13,17 @@ pub(crate) struct Generic;
 #[inline(always)]
 fn each<T: Copy, U: Copy, const N: usize>(f: impl Fn(usize) -> U, _like: &[T; N]) -> [U; N] {
     std::array::from_fn(f)
+}
+
+/// Inline where the CPU has the instructions, else a function of its own.
+macro_rules! large {
+    ($($function:item)*) => {
+        $(
+            #[cfg_attr(any(target_feature = "fma", not(target_arch = "x86_64")), inline(always))]
+            #[cfg_attr(not(any(target_feature = "fma", not(target_arch = "x86_64"))), inline(never))]
+            $function
+        )*
+    };
 }
 
 macro_rules! lanes {
