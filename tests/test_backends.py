@@ -91,7 +91,11 @@ CASES = {
         "alphas up to 2": lambda a: sf.entmax(a(SCORES), a(ALPHAS[:5, :1].min() + ALPHAS * 0)),
         "alphas with inf": lambda a: sf.entmax(a(SCORES), a(np.where(ALPHAS == 2, INF, ALPHAS)), where=a(MASK)),
     },
-    "normmax": {**maps(sf.normmax), **each(sf.normmax, [1.2, 5.0, INF]), "alphas": lambda a: sf.normmax(a(SCORES), a(ALPHAS + 1))},
+    "normmax": {
+        **maps(sf.normmax),
+        **each(sf.normmax, [1.2, 5.0, INF]),
+        "alphas": lambda a: sf.normmax(a(SCORES), a(ALPHAS + 1)),
+    },
     "budget_sparsemax": {
         **maps(sf.budget_sparsemax, 1.0),
         "none": lambda a: sf.budget_sparsemax(a(EDGES), 0),
@@ -128,7 +132,8 @@ CASES = {
         "without classes": lambda a: sf.logsumexp_vjp(a(SCORES), a(np.full(6, -INF)), a(G[:, 0])),
     },
     "entmax_vjp": {
-        f"alpha {alpha}": lambda a, alpha=alpha: sf.entmax_vjp(a(P), a(G), alpha) for alpha in (0.5, 1.0, 1.5, 2.0, 2.5, INF)
+        f"alpha {alpha}": lambda a, alpha=alpha: sf.entmax_vjp(a(P), a(G), alpha)
+        for alpha in (0.5, 1.0, 1.5, 2.0, 2.5, INF)
     }
     | {"alphas, axis 0": lambda a: sf.entmax_vjp(a(P.T), a(G.T), a(ALPHAS.T), axis=0)},
     "entmax_alpha_grad": {
@@ -171,7 +176,12 @@ def assert_near(got, expected, slack):
 
 @pytest.mark.parametrize(
     ("backend", "function", "dtype"),
-    [parameter(backend, function, dtype) for backend in BACKENDS[1:] for function in FUNCTIONS for dtype in backend.dtypes],
+    [
+        parameter(backend, function, dtype)
+        for backend in BACKENDS[1:]
+        for function in FUNCTIONS
+        for dtype in backend.dtypes
+    ],
 )
 def test_values(backend, function, dtype):
     if not is_served(function, backend):
