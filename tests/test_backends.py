@@ -1,4 +1,4 @@
-"""Every public function on arrays of every library: the contract of the NumPy functions, whose values are the reference."""
+"""Every public function on arrays of every library: the contract of NumPy's functions, with their values."""
 
 import numpy as np
 import pytest

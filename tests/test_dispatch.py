@@ -108,7 +108,7 @@ def test_lists_go_with_arrays_of_numpy():
 
 @on_each_other_backend
 def test_scores_that_are_a_list_beside_an_array(backend):
-    with pytest.raises(TypeError, match="scores is a list.*convert scores"):
+    with pytest.raises(TypeError, match=r"scores is a list.*convert scores"):
         sf.softmax([1.0, 2.0], temperature=backend.array(np.ones(1)))
 
 

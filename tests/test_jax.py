@@ -19,9 +19,9 @@ TEMPERATURES = np.array([[0.5], [1.0], [2.0]])
 @pytest.fixture(autouse=True)
 def x64():
     """Derivatives are compared with differences, which need float64."""
-    jax.config.update("jax_enable_x64", True)  # noqa: FBT003
+    jax.config.update("jax_enable_x64", True)
     yield
-    jax.config.update("jax_enable_x64", False)  # noqa: FBT003
+    jax.config.update("jax_enable_x64", False)
 
 
 # what is differentiated, as functions of one array: of scores, or of parameters at these scores
