@@ -68,7 +68,7 @@ def backend_of(function: str, scores: Array, /, *others: Array) -> Backend:
     kind = type(scores)
     library = (_LIBRARY_OF[kind] if kind in _LIBRARY_OF else library_of(scores)) or _NUMPY
     for other in others:
-        if other is None or type(other) in {kind, float}:  # as mostly; a class has one library
+        if other is None or (given := type(other)) is float or given is kind:  # as mostly; a class has one library
             continue
         of_other = library_of(other)
         if of_other is not None and of_other.name != library.name:

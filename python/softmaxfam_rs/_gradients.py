@@ -44,7 +44,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | 
     array([ 0.25, -0.25])
     """
     if type(p) is ndarray:
-        return _core.softmax_vjp(p, g, axis)
+        return _core.softmax_vjp(p, g, axis, 1.0)
     return backend_of("softmax_vjp", p, g).softmax_vjp(p, g, axis=axis)
 
 
@@ -79,7 +79,7 @@ def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int,
     array([ 0.5, -0.5])
     """
     if type(log_p) is ndarray:
-        return _core.log_softmax_vjp(log_p, g, axis)
+        return _core.log_softmax_vjp(log_p, g, axis, 1.0)
     return backend_of("log_softmax_vjp", log_p, g).log_softmax_vjp(log_p, g, axis=axis)
 
 
@@ -118,7 +118,7 @@ def logsumexp_vjp(
     array([0.5, 0.5])
     """
     if type(scores) is ndarray:
-        return _core.logsumexp_vjp(scores, lse, g, axis)
+        return _core.logsumexp_vjp(scores, lse, g, axis, None, 1.0)
     return backend_of("logsumexp_vjp", scores, lse, g).logsumexp_vjp(scores, lse, g, axis=axis)
 
 
@@ -159,7 +159,7 @@ def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -
     array([ 0.5, -0.5,  0. ])
     """
     if type(p) is ndarray:
-        return _core.entmax_vjp(p, g, alpha, axis)  # type: ignore[arg-type]
+        return _core.entmax_vjp(p, g, alpha, axis, 1.0)  # type: ignore[arg-type]
     return backend_of("entmax_vjp", p, g, alpha).entmax_vjp(p, g, alpha, axis=axis)
 
 

@@ -147,22 +147,22 @@ def tsallis_entropy(p: Array, /, alpha: Array, *, axis: int = -1) -> Array:
 
 def softmax_vjp(p: Array, g: Array, /, *, axis: Axes = -1) -> Array:
     """Gradient of softmax."""
-    return _core.softmax_vjp(p, g, axis)
+    return _core.softmax_vjp(p, g, axis, 1.0)
 
 
 def log_softmax_vjp(log_p: Array, g: Array, /, *, axis: Axes = -1) -> Array:
     """Gradient of log_softmax."""
-    return _core.log_softmax_vjp(log_p, g, axis)
+    return _core.log_softmax_vjp(log_p, g, axis, 1.0)
 
 
 def logsumexp_vjp(scores: Array, lse: Array, g: Array, /, *, axis: Axes = -1) -> Array:
     """Gradient of logsumexp."""
-    return _core.logsumexp_vjp(scores, lse, g, axis)
+    return _core.logsumexp_vjp(scores, lse, g, axis, None, 1.0)
 
 
 def entmax_vjp(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
     """Gradient of entmax with respect to the scores."""
-    return _core.entmax_vjp(p, g, alpha, axis)
+    return _core.entmax_vjp(p, g, alpha, axis, 1.0)
 
 
 def entmax_alpha_grad(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
