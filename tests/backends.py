@@ -65,6 +65,8 @@ class Backend:
         """Bring results back: arrays to NumPy's, tuples item by item."""
         if isinstance(result, tuple):
             return tuple(self.numpy(part) for part in result)
+        if isinstance(result, int):
+            return result
         if self.library == "torch":
             result = result.detach()
             if str(result.dtype) == "torch.bfloat16":
@@ -73,7 +75,7 @@ class Backend:
             return np.asarray(result.compute(scheduler="synchronous"))
         if self.library == "cupy":
             return result.get()
-        return result if isinstance(result, int) else np.asarray(result)
+        return np.asarray(result)
 
     def is_own(self, array: Any) -> bool:
         """Whether an array is of this library."""

@@ -57,7 +57,7 @@ def test_results_are_on_the_device_of_the_scores(function):
         (lambda here, there: sf.entmax(here, there[:, :1] + 1), "alpha"),
         (lambda here, there: sf.logsumexp(here, temperature=there[:, :1] + 1), "temperature"),
         (lambda here, there: sf.sparsemax(here, out=there), "out"),
-        (lambda here, there: sf.softmax_vjp(here, there), "g"),
+        (sf.softmax_vjp, "g"),
     ],
 )
 def test_two_devices_are_refused(call, moved):

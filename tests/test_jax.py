@@ -97,7 +97,7 @@ def test_compiled_and_vectorised(name):
 
 
 def test_parameters_for_each_vector():
-    each = jax.vmap(lambda row, alpha: sf.entmax(row, alpha))(jnp.asarray(SCORES), jnp.asarray(STEEP[:, 0]))
+    each = jax.vmap(sf.entmax)(jnp.asarray(SCORES), jnp.asarray(STEEP[:, 0]))
     np.testing.assert_allclose(each, sf.entmax(SCORES, STEEP), atol=1e-14)
 
 
