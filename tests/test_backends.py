@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
@@ -217,6 +217,7 @@ def test_the_default_options_are_those_of_numpy(backend):
         assert_near(backend.numpy(call(backend.array(x))), call(x), GENERIC_SLACK)
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     alpha=st.floats(0.2, 12) | st.sampled_from([1.0, 1.5, 2.0, INF]),
@@ -230,6 +231,7 @@ def test_the_generic_path_agrees_with_the_core(scores, alpha, is_array):
     assert p.sum() == pytest.approx(1, abs=64 * eps_of("float64"))
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     share=st.floats(0, 1),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -42,6 +43,27 @@ def test_a_library_brings_in_no_other(backend):
     )
     libraries = {other.module.partition(".")[0] for other in BACKENDS} - {"numpy", backend.module.partition(".")[0]}
     assert loaded_by(program).isdisjoint(libraries)
+
+
+def test_cupy_is_known_by_its_class(monkeypatch):
+    from softmaxfam_rs import _dispatch, _generic
+
+    class ndarray:  # noqa: N801  its name in cupy
+        pass
+
+    stand_in = ModuleType("cupy")
+    stand_in.ndarray = ndarray
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    monkeypatch.setattr(_dispatch, "_LIBRARY_OF", dict(_dispatch._LIBRARY_OF))  # noqa: SLF001
+    assert _dispatch.library_of(ndarray()).name == "cupy"
+    assert _dispatch.backend_of("softmax", ndarray(), None, 1.0) is _generic
+
+
+def test_cupy_itself_is_recognised_without_a_gpu():
+    cupy = pytest.importorskip("cupy", reason="cupy is not installed")
+    from softmaxfam_rs._dispatch import _library_name
+
+    assert _library_name(cupy.ndarray) == "cupy"
 
 
 def test_the_table_has_every_function_and_library():
