@@ -107,9 +107,7 @@ def parameter(backend, *more):
 
 
 on_each_backend = pytest.mark.parametrize("backend", [parameter(backend) for backend in BACKENDS])
-on_each_dtype = pytest.mark.parametrize(
-    ("backend", "dtype"), [parameter(backend, dtype) for backend in BACKENDS for dtype in backend.dtypes]
-)
+on_each_other_backend = pytest.mark.parametrize("backend", [parameter(backend) for backend in BACKENDS[1:]])
 
 
 def is_served(function, backend):

@@ -1,8 +1,8 @@
-"""Every public function on arrays of every library: the contract of the NumPy functions, whose values are the reference."""
+"""Every public function on arrays of every library: the contract of NumPy's functions, with their values."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
@@ -235,6 +235,7 @@ def test_sparse_rows_become_dense_or_of_another_library(backend):
             np.testing.assert_array_equal(as_tensor.to_dense().numpy(), backend.numpy(dense))
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     alpha=st.floats(0.2, 12) | st.sampled_from([1.0, 1.5, 2.0, INF]),
@@ -248,6 +249,7 @@ def test_the_generic_path_agrees_with_the_core(scores, alpha, is_array):
     assert p.sum() == pytest.approx(1, abs=64 * eps_of("float64"))
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     share=st.floats(0, 1),

@@ -61,16 +61,8 @@ macro_rules! lanes {
                 std::array::from_fn(|lane| source[lane])
             }
             #[inline(always)]
-            fn load_or(self, source: &[$scalar], pad: $scalar) -> Self::V {
-                std::array::from_fn(|lane| if lane < source.len() { source[lane] } else { pad })
-            }
-            #[inline(always)]
             fn store(self, v: Self::V, target: &mut [$scalar]) {
                 target[..$n].copy_from_slice(&v);
-            }
-            #[inline(always)]
-            fn store_part(self, v: Self::V, target: &mut [$scalar]) {
-                target.copy_from_slice(&v[..target.len()]);
             }
             #[inline(always)]
             fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -87,14 +79,6 @@ macro_rules! lanes {
             #[inline(always)]
             fn div(self, a: Self::V, b: Self::V) -> Self::V {
                 each(|lane| a[lane] / b[lane], &a)
-            }
-            #[inline(always)]
-            fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                each(|lane| a[lane].mul_add(b[lane], c[lane]), &a)
-            }
-            #[inline(always)]
-            fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                each(|lane| (-a[lane]).mul_add(b[lane], c[lane]), &a)
             }
             #[inline(always)]
             fn sqrt(self, a: Self::V) -> Self::V {
@@ -125,57 +109,63 @@ macro_rules! lanes {
                 each(|lane| a[lane].is_nan(), &a)
             }
             #[inline(always)]
-            fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V {
-                each(|lane| if mask[lane] { a[lane] } else { b[lane] }, &a)
-            }
-            #[inline(always)]
-            fn bits(self, mask: Self::Mask) -> u32 {
-                (0..$n).map(|lane| u32::from(mask[lane]) << lane).sum()
-            }
-            #[inline(always)]
-            fn compress(self, mask: Self::Mask, v: Self::V, target: &mut [$scalar]) -> usize {
-                let mut count = 0;
-                for lane in 0..$n {
-                    target[count] = v[lane]; // overwritten by the next where this one does not hold
-                    count += usize::from(mask[lane]);
-                }
-                count
-            }
-            #[inline(always)]
-            fn transpose(self, rows: &mut [Self::V; 16]) {
-                for row in 0..$n {
-                    for column in 0..row {
-                        (rows[row][column], rows[column][row]) = (rows[column][row], rows[row][column]);
-                    }
-                }
-            }
-            #[inline(always)]
             fn to_exponent(self, v: Self::V) -> Self::V {
                 each(|lane| <$scalar>::from_bits(v[lane].to_bits() << <$scalar>::SIGNIFICAND_BITS), &v)
             }
-            #[inline(always)]
-            fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
-                // moving sqrt(1/2) to 1 makes the exponent field round to the nearest power of two
-                let offset = <$scalar>::ONE_BITS - <$scalar>::SQRT_HALF_BITS;
-                let low = (1 << <$scalar>::SIGNIFICAND_BITS) - 1;
-                let bias = <$scalar>::ONE_BITS >> <$scalar>::SIGNIFICAND_BITS;
-                let moved = each(|lane| v[lane].to_bits() + offset, &v);
-                (
-                    each(|lane| (moved[lane] >> <$scalar>::SIGNIFICAND_BITS) as $scalar - bias as $scalar, &v),
-                    each(|lane| <$scalar>::from_bits((moved[lane] & low) + <$scalar>::SQRT_HALF_BITS), &v),
-                )
-            }
-            #[inline(always)]
-            fn reduce_add(self, v: Self::V) -> $scalar {
-                Self::reduce(v, |a, b| a + b)
-            }
-            #[inline(always)]
-            fn reduce_max(self, v: Self::V) -> $scalar {
-                Self::reduce(v, |a, b| if a > b { a } else { b })
-            }
-            #[inline(always)]
-            fn reduce_min(self, v: Self::V) -> $scalar {
-                Self::reduce(v, |a, b| if a < b { a } else { b })
+            large! {
+                fn load_or(self, source: &[$scalar], pad: $scalar) -> Self::V {
+                    std::array::from_fn(|lane| if lane < source.len() { source[lane] } else { pad })
+                }
+                fn store_part(self, v: Self::V, target: &mut [$scalar]) {
+                    target.copy_from_slice(&v[..target.len()]);
+                }
+                fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                    each(|lane| a[lane].mul_add(b[lane], c[lane]), &a)
+                }
+                fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                    each(|lane| (-a[lane]).mul_add(b[lane], c[lane]), &a)
+                }
+                fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V {
+                    each(|lane| if mask[lane] { a[lane] } else { b[lane] }, &a)
+                }
+                fn bits(self, mask: Self::Mask) -> u32 {
+                    (0..$n).map(|lane| u32::from(mask[lane]) << lane).sum()
+                }
+                fn compress(self, mask: Self::Mask, v: Self::V, target: &mut [$scalar]) -> usize {
+                    let mut count = 0;
+                    for lane in 0..$n {
+                        target[count] = v[lane]; // overwritten by the next where this one does not hold
+                        count += usize::from(mask[lane]);
+                    }
+                    count
+                }
+                fn transpose(self, rows: &mut [Self::V; 16]) {
+                    for row in 0..$n {
+                        for column in 0..row {
+                            (rows[row][column], rows[column][row]) = (rows[column][row], rows[row][column]);
+                        }
+                    }
+                }
+                fn split_exponent(self, v: Self::V) -> (Self::V, Self::V) {
+                    // moving sqrt(1/2) to 1 makes the exponent field round to the nearest power of two
+                    let offset = <$scalar>::ONE_BITS - <$scalar>::SQRT_HALF_BITS;
+                    let low = (1 << <$scalar>::SIGNIFICAND_BITS) - 1;
+                    let bias = <$scalar>::ONE_BITS >> <$scalar>::SIGNIFICAND_BITS;
+                    let moved = each(|lane| v[lane].to_bits() + offset, &v);
+                    (
+                        each(|lane| (moved[lane] >> <$scalar>::SIGNIFICAND_BITS) as $scalar - bias as $scalar, &v),
+                        each(|lane| <$scalar>::from_bits((moved[lane] & low) + <$scalar>::SQRT_HALF_BITS), &v),
+                    )
+                }
+                fn reduce_add(self, v: Self::V) -> $scalar {
+                    Self::reduce(v, |a, b| a + b)
+                }
+                fn reduce_max(self, v: Self::V) -> $scalar {
+                    Self::reduce(v, |a, b| if a > b { a } else { b })
+                }
+                fn reduce_min(self, v: Self::V) -> $scalar {
+                    Self::reduce(v, |a, b| if a < b { a } else { b })
+                }
             }
         }
     };
@@ -201,27 +191,24 @@ impl Isa for Generic {
         [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
     }
     #[inline(always)]
-    fn narrow(self, v: [[f64; 8]; 2]) -> [f32; 16] {
-        std::array::from_fn(|lane| v[lane / 8][lane % 8] as f32)
-    }
-    #[inline(always)]
     fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
         std::array::from_fn(|lane| f64::from(source[lane]))
     }
-    #[inline(always)]
-    fn load_f16(self, source: &[f16]) -> [f32; 16] {
-        std::array::from_fn(|lane| source[lane].to_f32())
-    }
-    #[inline(always)]
-    fn store_f16(self, v: [f32; 16], target: &mut [f16]) {
-        target[..16].copy_from_slice(&v.map(f16::from_f32));
-    }
-    #[inline(always)]
-    fn load_bf16(self, source: &[bf16]) -> [f32; 16] {
-        std::array::from_fn(|lane| source[lane].to_f32())
-    }
-    #[inline(always)]
-    fn store_bf16(self, v: [f32; 16], target: &mut [bf16]) {
-        target[..16].copy_from_slice(&v.map(bf16::from_f32));
+    large! {
+        fn load_f16(self, source: &[f16]) -> [f32; 16] {
+            std::array::from_fn(|lane| source[lane].to_f32())
+        }
+        fn store_f16(self, v: [f32; 16], target: &mut [f16]) {
+            target[..16].copy_from_slice(&v.map(f16::from_f32));
+        }
+        fn load_bf16(self, source: &[bf16]) -> [f32; 16] {
+            std::array::from_fn(|lane| source[lane].to_f32())
+        }
+        fn store_bf16(self, v: [f32; 16], target: &mut [bf16]) {
+            target[..16].copy_from_slice(&v.map(bf16::from_f32));
+        }
+        fn narrow(self, v: [[f64; 8]; 2]) -> [f32; 16] {
+            std::array::from_fn(|lane| v[lane / 8][lane % 8] as f32)
+        }
     }
 }
