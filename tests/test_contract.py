@@ -170,3 +170,10 @@ def test_weighted_logsumexp(rng):
     plain = sf.logsumexp(x, weights=w)
     np.testing.assert_array_equal(np.isnan(plain), sums < 0)
     assert sf.logsumexp(np.zeros((2, 3)), weights=[1.0, 1.0, -2.0], return_sign=True)[1].tolist() == [0, 0]
+
+
+@dtypes
+@pytest.mark.parametrize("tie", [0.0, -0.0, 1.0, -2.0])
+def test_ties_share_at_infinite_alpha(dtype, tie):
+    x = np.array([[tie, tie - 1, tie]] * 2, dtype=dtype_of(dtype))
+    np.testing.assert_array_equal(sf.entmax(x, INF).astype(float), [[0.5, 0, 0.5]] * 2)

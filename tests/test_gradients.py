@@ -76,3 +76,12 @@ def test_rows_axes_and_types(dtype, rng):
 def test_a_masked_row_has_no_gradient():
     assert (sf.entmax_vjp(np.zeros(3), np.ones(3), 1.5) == 0).all()
     assert (sf.logsumexp_vjp(np.full(3, -np.inf), np.array(-np.inf), np.array(1.0)) == 0).all()
+
+
+@pytest.mark.parametrize("p", [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+def test_shares_of_the_maxima_do_not_move(p, rng):
+    g = rng.standard_normal(3)
+    assert (sf.entmax_vjp(np.array(p), g, np.inf) == 0).all()
+    assert sf.entmax_alpha_grad(np.array(p), g, np.inf) == 0
+    assert np.isnan(sf.entmax_vjp(np.full(3, np.nan), g, np.inf)).all()
+    assert np.isnan(sf.entmax_alpha_grad(np.full(3, np.nan), g, np.inf))

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numpy import ndarray
 
 from . import _core
-from ._results import SparseRows, Threshold
+from ._dispatch import backend_of
+from ._results import Threshold
+from ._typing import array_function, sparse_rows_function, threshold_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from ._results import SparseRows
+    from ._typing import AnyArray, Array
 
 
+@array_function
 def sparsemax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Project x / T onto the simplex: the nearest probabilities, most of them exactly 0.
 
     Parameters
@@ -57,19 +63,24 @@ def sparsemax(
     >>> sf.sparsemax(np.array([1.0, 0.5, -1.0]))
     array([0.75, 0.25, 0.  ])
     """
-    return _core.entmax(scores, 2.0, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.entmax(scores, 2.0, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("sparsemax", scores, where, temperature, out).sparsemax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@array_function
 def entmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute entmax of order alpha: probabilities of which, above order 1, most are exactly 0.
 
     Parameters
@@ -115,19 +126,24 @@ def entmax(
     array([[0.5 , 0.5 ],
            [0.75, 0.25]])
     """
-    return _core.entmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.entmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("entmax", scores, alpha, where, temperature, out).entmax(
+        scores, alpha, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@array_function
 def normmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 2.0,
+    alpha: AnyArray = 2.0,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute argmax_p <p, x/T> - norm_alpha(p) over the simplex: sparse, and flat where it is not.
 
     Parameters
@@ -167,19 +183,24 @@ def normmax(
     >>> sf.normmax(np.array([0.3, 0.3, -2.0]))
     array([0.5, 0.5, 0. ])
     """
-    return _core.normmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.normmax(scores, alpha, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("normmax", scores, alpha, where, temperature, out).normmax(
+        scores, alpha, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@array_function
 def budget_sparsemax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    budget: ArrayLike,
+    budget: AnyArray,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Project x / T onto {0 <= p <= 1, sum p = budget}: a soft choice of `budget` classes.
 
     Parameters
@@ -215,17 +236,22 @@ def budget_sparsemax(
     >>> sf.budget_sparsemax(np.array([5.0, 0.5, 0.5]), 2)
     array([1. , 0.5, 0.5])
     """
-    return _core.budget_sparsemax(scores, budget, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.budget_sparsemax(scores, budget, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("budget_sparsemax", scores, budget, where, temperature, out).budget_sparsemax(
+        scores, budget, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@threshold_function
 def entmax_threshold(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
 ) -> Threshold:
     """Compute the threshold of entmax: what its probabilities follow from, without them.
 
@@ -269,17 +295,22 @@ def entmax_threshold(
     >>> threshold.normalizer, threshold.support_size
     (np.float64(1.25), np.int64(2))
     """
-    return Threshold(*_core.entmax_threshold(scores, alpha, axis, where, temperature))  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return Threshold(*_core.entmax_threshold(scores, alpha, axis, where, temperature))  # type: ignore[arg-type]
+    return backend_of("entmax_threshold", scores, alpha, where, temperature).entmax_threshold(
+        scores, alpha, axis=axis, where=where, temperature=temperature
+    )
 
 
+@sparse_rows_function
 def entmax_sparse(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
     max_support: int | None = None,
 ) -> SparseRows:
     """Compute entmax without its zeros; the dense result is never made.
@@ -320,11 +351,13 @@ def entmax_sparse(
     >>> rows.indptr, rows.indices, rows.values
     (array([0, 2, 3]), array([0, 1, 0]), array([0.75, 0.25, 1.  ]))
     """
-    parts, shape = _core.entmax_sparse(scores, alpha, axis, where, temperature, max_support)  # type: ignore[arg-type]
-    return SparseRows(*parts, shape)
+    return backend_of("entmax_sparse", scores, alpha, where, temperature).entmax_sparse(
+        scores, alpha, axis=axis, where=where, temperature=temperature, max_support=max_support
+    )
 
 
-def tsallis_entropy(p: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def tsallis_entropy(p: Array, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute the Tsallis entropy (1 - sum p_i^alpha) / (alpha (alpha-1)), Shannon's at alpha = 1.
 
     Parameters
@@ -358,4 +391,6 @@ def tsallis_entropy(p: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDA
     >>> sf.tsallis_entropy(np.array([0.5, 0.5]), 2.0)
     np.float64(0.25)
     """
-    return _core.tsallis_entropy(p, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.tsallis_entropy(p, alpha, axis)  # type: ignore[arg-type]
+    return backend_of("tsallis_entropy", p, alpha).tsallis_entropy(p, alpha, axis=axis)

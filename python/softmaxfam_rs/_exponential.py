@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING
+
+from numpy import ndarray
 
 from . import _core
+from ._dispatch import backend_of
 from ._results import TopK
+from ._typing import array_function, signed_reduction, top_k_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from ._typing import AnyArray, Array, Axes
 
 
-@overload
+@signed_reduction
 def logsumexp(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = ...,
-    keepdims: bool = ...,
-    where: ArrayLike | None = ...,
-    weights: ArrayLike | None = ...,
-    return_sign: Literal[False] = ...,
-    temperature: ArrayLike = ...,
-    out: NDArray[Any] | None = ...,
-) -> NDArray[Any]: ...
-@overload
-def logsumexp(
-    scores: ArrayLike,
-    /,
-    *,
-    axis: int | tuple[int, ...] | None = ...,
-    keepdims: bool = ...,
-    where: ArrayLike | None = ...,
-    weights: ArrayLike | None = ...,
-    return_sign: Literal[True],
-    temperature: ArrayLike = ...,
-    out: NDArray[Any] | None = ...,
-) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def logsumexp(
-    scores: ArrayLike,
-    /,
-    *,
-    axis: int | tuple[int, ...] | None = -1,
+    axis: Axes = -1,
     keepdims: bool = False,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    where: AnyArray | None = None,
+    weights: AnyArray | None = None,
     return_sign: bool = False,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute log sum_i w_i exp(x_i / T) in one pass, without overflow.
 
     Parameters
@@ -97,23 +76,30 @@ def logsumexp(
     >>> sf.logsumexp(np.zeros(2), weights=[1.0, -3.0], return_sign=True)
     (np.float64(0.6931471805599453), np.float64(-1.0))
     """
-    if weights is None and not return_sign:
+    if type(scores) is ndarray and weights is None and not return_sign:
         return _core.logsumexp(scores, axis, keepdims, where, temperature, out)  # type: ignore[arg-type]
-    if weights is None:
-        weights = 1.0
-    log, sign = _core.weighted_logsumexp(scores, weights, axis, keepdims, return_sign, where, temperature, out)  # type: ignore[arg-type]
-    return log if sign is None else (log, sign)
+    return backend_of("logsumexp", scores, where, weights, temperature, out).logsumexp(
+        scores,
+        axis=axis,
+        keepdims=keepdims,
+        where=where,
+        weights=weights,
+        return_sign=return_sign,
+        temperature=temperature,
+        out=out,
+    )
 
 
+@array_function
 def softmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    axis: Axes = -1,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute exp(x_i / T) / sum_j exp(x_j / T).
 
     Parameters
@@ -151,18 +137,23 @@ def softmax(
     >>> sf.softmax(np.array([0.0, 0.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _core.softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("softmax", scores, where, temperature, out).softmax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@array_function
 def log_softmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    axis: Axes = -1,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute x_i / T - log sum_j exp(x_j / T).
 
     Parameters
@@ -200,11 +191,16 @@ def log_softmax(
     >>> sf.log_softmax(np.array([0.0, 0.0]))
     array([-0.69314718, -0.69314718])
     """
-    return _core.log_softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return _core.log_softmax(scores, axis, where, temperature, out)  # type: ignore[arg-type]
+    return backend_of("log_softmax", scores, where, temperature, out).log_softmax(
+        scores, axis=axis, where=where, temperature=temperature, out=out
+    )
 
 
+@top_k_function
 def top_log_probs(
-    scores: ArrayLike, k: int, /, *, axis: int = -1, where: ArrayLike | None = None, temperature: ArrayLike = 1.0
+    scores: Array, k: int, /, *, axis: int = -1, where: AnyArray | None = None, temperature: AnyArray = 1.0
 ) -> TopK:
     """Find the k most probable classes with their log-probabilities, in one pass.
 
@@ -243,4 +239,8 @@ def top_log_probs(
     >>> np.exp(top.log_probs)
     array([0.45764028, 0.45764028])
     """
-    return TopK(*_core.top_log_probs(scores, k, axis, where, temperature))  # type: ignore[arg-type]
+    if type(scores) is ndarray:
+        return TopK(*_core.top_log_probs(scores, k, axis, where, temperature))  # type: ignore[arg-type]
+    return backend_of("top_log_probs", scores, where, temperature).top_log_probs(
+        scores, k, axis=axis, where=where, temperature=temperature
+    )

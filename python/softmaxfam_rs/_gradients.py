@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from numpy import ndarray
 
 from . import _core
+from ._dispatch import backend_of
+from ._typing import array_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from ._typing import AnyArray, Array, Axes
 
 
-def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+@array_function
+def softmax_vjp(p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute p (g - <p, g>): the gradient with respect to scores whose softmax is p.
 
     Parameters
@@ -40,10 +45,13 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | 
     >>> sf.softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    return _core.softmax_vjp(p, g, axis)
+    if type(p) is ndarray:
+        return _core.softmax_vjp(p, g, axis, 1.0)
+    return backend_of("softmax_vjp", p, g).softmax_vjp(p, g, axis=axis)
 
 
-def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+@array_function
+def log_softmax_vjp(log_p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute g - exp(log_p) sum g: the gradient with respect to scores whose log_softmax is log_p.
 
     Parameters
@@ -73,12 +81,13 @@ def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int,
     >>> sf.log_softmax_vjp(np.log([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    return _core.log_softmax_vjp(log_p, g, axis)
+    if type(log_p) is ndarray:
+        return _core.log_softmax_vjp(log_p, g, axis, 1.0)
+    return backend_of("log_softmax_vjp", log_p, g).log_softmax_vjp(log_p, g, axis=axis)
 
 
-def logsumexp_vjp(
-    scores: ArrayLike, lse: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1
-) -> NDArray[Any]:
+@array_function
+def logsumexp_vjp(scores: Array, lse: AnyArray, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute g exp(x - lse): the gradient with respect to scores whose logsumexp is lse.
 
     Parameters
@@ -110,10 +119,13 @@ def logsumexp_vjp(
     >>> sf.logsumexp_vjp(np.zeros(2), np.log(2.0), np.array(1.0))
     array([0.5, 0.5])
     """
-    return _core.logsumexp_vjp(scores, lse, g, axis)
+    if type(scores) is ndarray:
+        return _core.logsumexp_vjp(scores, lse, g, axis, None, 1.0)
+    return backend_of("logsumexp_vjp", scores, lse, g).logsumexp_vjp(scores, lse, g, axis=axis)
 
 
-def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def entmax_vjp(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute J g, J the Jacobian of entmax at its result p.
 
     Parameters
@@ -149,10 +161,13 @@ def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -
     >>> sf.entmax_vjp(np.array([0.75, 0.25, 0.0]), np.array([1.0, 0.0, 5.0]), 2.0)
     array([ 0.5, -0.5,  0. ])
     """
-    return _core.entmax_vjp(p, g, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.entmax_vjp(p, g, alpha, axis, 1.0)  # type: ignore[arg-type]
+    return backend_of("entmax_vjp", p, g, alpha).entmax_vjp(p, g, alpha, axis=axis)
 
 
-def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def entmax_alpha_grad(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute <g, dp / d alpha> for each row, p being entmax of order alpha.
 
     Parameters
@@ -188,4 +203,6 @@ def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: 
     >>> sf.entmax_alpha_grad(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1.5)
     np.float64(0.0)
     """
-    return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]
+    if type(p) is ndarray:
+        return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]
+    return backend_of("entmax_alpha_grad", p, g, alpha).entmax_alpha_grad(p, g, alpha, axis=axis)

@@ -35,9 +35,9 @@ def to_host(name: str, array: Any) -> NDArray[Any]:  # noqa: ANN401  arrays of a
         raise TypeError(
             f"{name} is a {type(array).__name__}, must be an array or numbers; convert it with numpy.asarray"
         )
-    from array_api_compat import to_device  # noqa: PLC0415  slow to import
+    from array_api_compat import is_cupy_array, to_device  # noqa: PLC0415  slow to import
 
-    return np.asarray(to_device(array, "cpu"))
+    return np.asarray(to_device(array, "cpu") if is_cupy_array(array) else array)
 
 
 def to_integers(name: str, array: Any) -> NDArray[np.int64]:  # noqa: ANN401

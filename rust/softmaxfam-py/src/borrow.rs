@@ -1,5 +1,8 @@
 //! NumPy's memory, raw: reading array heads, viewing their elements as rows, making and checking outputs.
 //!
+//! The tensors of `exchange` are viewed here too, so that every function takes either; the arrays of one call are all of
+//! the kind of the first one.
+//!
 //! PyReadonlyArray and its bookkeeping of borrows cost more than a small call may take, so the fields of the array
 //! object are read directly. What that asks for, and where it is established:
 //!
@@ -14,11 +17,12 @@
 #![allow(unsafe_code, reason = "one of the files named for it: raw access to NumPy arrays")]
 
 use crate::dtype::{Dtype, Native};
+use crate::exchange::{self, Tensor};
 use crate::frame::{Along, Frame, Placement, tuple};
 use crate::list::List;
 use numpy::npyffi::{
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_ORDER, NpyTypes,
-    PY_ARRAY_API, PyArray_Check, PyArrayObject, get_type_object,
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_ORDER, NpyTypes, PY_ARRAY_API, PyArray_Check,
+    PyArrayObject, get_type_object,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -72,11 +76,21 @@ fn is_no_subclass(array: &Bound<'_, PyAny>) -> bool {
     array.get_type_ptr() == unsafe { get_type_object(array.py(), NpyTypes::PyArray_Type) }
 }
 
-/// An ndarray of a native type: aligned, in native byte order, at whole strides.
+/// Where the elements of an array lie.
+#[derive(Clone, Copy)]
+struct Layout<'a> {
+    data: *mut c_char,
+    shape: &'a [isize],
+    strides: &'a [isize],
+    step: isize, // what a stride counts, in bytes
+}
+
+/// An ndarray or tensor of a native type: aligned, in native byte order, at whole strides.
 #[derive(Clone)]
 pub(crate) struct Array<'py> {
     object: Bound<'py, PyAny>,
     dtype: Dtype,
+    tensor: Option<Tensor<'py>>,
 }
 
 impl<'py> Array<'py> {
@@ -84,7 +98,63 @@ impl<'py> Array<'py> {
     pub(crate) fn new(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
         match Self::native(object) {
             Some(array) if array.dtype.is_float() && is_no_subclass(object) => Ok(array),
+            None => match Self::of_tensor(name, object)? {
+                Some(tensor) if tensor.dtype.is_float() => Ok(tensor),
+                Some(tensor) => Err(wrong_dtype(name, tensor.dtype, "float16, bfloat16, float32 or float64")),
+                None => Self::converted(name, object),
+            },
             _ => Self::converted(name, object),
+        }
+    }
+
+    /// A tensor of the adopted class, of a native type.
+    fn of_tensor(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        let tensor = exchange::look(name, object)?;
+        Ok(tensor.map(|tensor| Self { object: object.clone(), dtype: tensor.dtype(), tensor: Some(tensor) }))
+    }
+
+    /// Another array of a call whose first one this is, if that is a tensor: then it must be one too.
+    fn tensor_beside(&self, name: &str, object: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        if self.tensor.is_none() {
+            return Ok(None);
+        }
+        match Self::of_tensor(name, object)? {
+            Some(tensor) => Ok(Some(tensor)),
+            None => {
+                let (class, needed) = (object.get_type().qualname()?, exchange::class_name(self.py())?);
+                Err(PyTypeError::new_err(format!("{name} is a {class}, must be a {needed} as the first argument")))
+            }
+        }
+    }
+
+    /// Scores or probabilities beside those of the first argument.
+    pub(crate) fn beside(&self, name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if self.tensor.is_some() {
+            self.tensor_beside(name, object)?;
+        }
+        let array = Self::new(name, object)?;
+        if array.tensor.is_some() == self.tensor.is_some() {
+            return Ok(array);
+        }
+        let given = exchange::class_name(self.py())?;
+        Err(PyTypeError::new_err(format!("{name} is a {given}, must be a NumPy array as the first argument")))
+    }
+
+    /// Numbers, in float64, beside the first argument.
+    pub(crate) fn numbers_beside(&self, name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        match self.tensor_beside(name, object)? {
+            None => Self::numbers(name, object),
+            Some(tensor) if tensor.dtype == Dtype::F64 => Ok(tensor),
+            Some(tensor) => Err(wrong_dtype(name, tensor.dtype, "float64")),
+        }
+    }
+
+    /// A mask of bools beside the first argument.
+    pub(crate) fn bools_beside(&self, name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        match self.tensor_beside(name, object)? {
+            None => Self::bools(name, object),
+            Some(tensor) if tensor.dtype == Dtype::Bool => Ok(tensor),
+            Some(tensor) => Err(wrong_dtype(name, tensor.dtype, "bool")),
         }
     }
 
@@ -96,7 +166,7 @@ impl<'py> Array<'py> {
         let whole = |axis: (&isize, &isize)| *axis.0 <= 1 || axis.1 % size == 0;
         let plain =
             head.flags & NPY_ARRAY_ALIGNED != 0 && !head.swapped && head.shape.iter().zip(head.strides).all(whole);
-        plain.then(|| Self { object: object.clone(), dtype })
+        plain.then(|| Self { object: object.clone(), dtype, tensor: None })
     }
 
     /// The rare path of [`Array::new`].
@@ -141,7 +211,7 @@ impl<'py> Array<'py> {
 
     /// The elements in place, if they are of this type and follow each other.
     pub(crate) fn slice<T: Native>(&self) -> Option<&[T]> {
-        let head = self.head();
+        let head = head(&self.object)?; // of an ndarray
         let count = head.shape.iter().product::<isize>() as usize;
         let is_plain = self.dtype == T::DTYPE && head.flags & NPY_ARRAY_C_CONTIGUOUS != 0;
         if count == 0 {
@@ -168,25 +238,27 @@ impl<'py> Array<'py> {
         self.object.py()
     }
 
-    pub(crate) fn object(&self) -> &Bound<'py, PyAny> {
-        &self.object
-    }
-
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
     }
 
     pub(crate) fn shape(&self) -> &[isize] {
-        self.head().shape
+        self.layout().shape
     }
 
-    fn head(&self) -> Head<'_> {
-        head(&self.object).expect("an Array holds an ndarray")
+    #[inline]
+    fn layout(&self) -> Layout<'_> {
+        if let Some(tensor) = &self.tensor {
+            let step = self.dtype.size() as isize;
+            return Layout { data: tensor.data(), shape: tensor.shape(), strides: tensor.strides(), step };
+        }
+        let head = head(&self.object).expect("an Array holds an ndarray or a tensor");
+        Layout { data: head.data, shape: head.shape, strides: head.strides, step: 1 }
     }
 
     fn place(&self, name: &str, frame: &Frame, along: Along) -> PyResult<Placement> {
-        let head = self.head();
-        let size = self.dtype.size() as isize;
+        let head = self.layout();
+        let size = self.dtype.size() as isize / head.step;
         let strides: List<isize> = head.strides.iter().map(|stride| stride / size).collect();
         frame.place(head.shape, &strides, along).ok_or_else(|| {
             PyValueError::new_err(format!(
@@ -203,7 +275,7 @@ impl<'py> Array<'py> {
         let Placement { batch, classes } = self.place(name, frame, along)?;
         // SAFETY: `Array` promises elements of `T` that are aligned and at whole strides; NumPy that they are inside its
         // memory, which the reference in the view keeps alive. Who else may write there: see the head of this file.
-        let rows = unsafe { Rows::from_raw(self.head().data.cast::<T>(), &batch, &classes) };
+        let rows = unsafe { Rows::from_raw(self.layout().data.cast::<T>(), &batch, &classes) };
         Ok(View { rows, array: self })
     }
 }
@@ -272,12 +344,33 @@ impl<'py> Output<'py> {
                 PY_ARRAY_API.PyArray_NewFromDescr(py, class, descr, count, lengths, none, own, 0, ptr::null_mut());
             Bound::from_owned_ptr_or_err(py, array)?
         };
-        Ok(Self { array: Array { object, dtype }, is_new: true })
+        Ok(Self { array: Array { object, dtype, tensor: None }, is_new: true })
+    }
+
+    /// A new array in C order, of the library of `model`; its elements are not set.
+    pub(crate) fn beside(model: &Array<'py>, dtype: Dtype, shape: &[isize]) -> PyResult<Self> {
+        match model.tensor {
+            None => Self::new(model.py(), dtype, shape),
+            Some(_) => Self::of_tensor(&exchange::empty(&model.object, shape, dtype)?, dtype, shape),
+        }
+    }
+
+    fn of_tensor(object: &Bound<'py, PyAny>, dtype: Dtype, shape: &[isize]) -> PyResult<Self> {
+        let array = Array::of_tensor("out", object)?;
+        let array = array.filter(|array| array.dtype == dtype && array.shape() == shape).ok_or_else(|| {
+            PyTypeError::new_err(format!("a new tensor of {} and shape {} was not made", dtype.name(), tuple(shape)))
+        })?;
+        let bytes = shape.iter().product::<isize>() as usize * dtype.size();
+        exchange::advise_huge_pages(array.layout().data, bytes);
+        Ok(Self { array, is_new: true })
     }
 
     /// A new array with the shape, type and order of axes in memory of `model`; its elements are not set.
     pub(crate) fn like(model: &Array<'py>) -> PyResult<Self> {
-        if model.head().flags & NPY_ARRAY_C_CONTIGUOUS != 0 {
+        if model.tensor.is_some() {
+            return Self::of_tensor(&exchange::like(&model.object)?, model.dtype, model.shape());
+        }
+        if head(&model.object).is_some_and(|head| head.flags & NPY_ARRAY_C_CONTIGUOUS != 0) {
             return Self::new(model.py(), model.dtype, model.shape());
         }
         let py = model.py();
@@ -286,7 +379,7 @@ impl<'py> Output<'py> {
             let (model, order) = (model.object.as_ptr().cast(), NPY_ORDER::NPY_KEEPORDER);
             Bound::from_owned_ptr_or_err(py, PY_ARRAY_API.PyArray_NewLikeArray(py, model, order, ptr::null_mut(), 0))?
         };
-        Ok(Self { array: Array { object, dtype: model.dtype }, is_new: true })
+        Ok(Self { array: Array { object, dtype: model.dtype, tensor: None }, is_new: true })
     }
 
     /// The caller's `out`, if it has this type and shape, may be written, has one place for each element, and shares no
@@ -298,11 +391,14 @@ impl<'py> Output<'py> {
         scores: &Array<'py>,
         others: &[Option<&Array<'py>>],
     ) -> PyResult<Self> {
-        let output = Self::checked("out", out, dtype, shape)?;
-        let is_scores = is_same_view(&output.array.head(), &scores.head());
+        let output = match scores.tensor_beside("out", out)? {
+            None => Self::checked("out", out, dtype, shape)?,
+            Some(tensor) => Self::checked_tensor(tensor, dtype, shape)?,
+        };
+        let is_scores = is_same_view(&output.array.layout(), &scores.layout());
         let inputs = others.iter().flatten().copied().chain((!is_scores).then_some(scores));
         for input in inputs {
-            if may_share_memory(input.object(), out)? {
+            if may_share_memory(input, &output.array)? {
                 return Err(PyValueError::new_err(
                     "out shares memory with an input, must be separate from all inputs, or be the scores themselves",
                 ));
@@ -321,7 +417,7 @@ impl<'py> Output<'py> {
     ) -> PyResult<Self> {
         let output = Self::checked(name, out, dtype, shape)?;
         for other in others.iter().flatten() {
-            if may_share_memory(other, out)? {
+            if shares_memory(other, out)? {
                 return Err(PyValueError::new_err(format!(
                     "{name} shares memory with another argument, must be separate from all of them"
                 )));
@@ -349,8 +445,26 @@ impl<'py> Output<'py> {
         if head.flags & NPY_ARRAY_WRITEABLE == 0 {
             return refuse("is read-only", "be writeable");
         }
-        if !has_one_place_for_each(&head) {
+        if !has_one_place_for_each(&array.layout()) {
             return refuse("has several elements in one place", "have a place for each; np.copy makes such an array");
+        }
+        Ok(Self { array, is_new: false })
+    }
+
+    fn checked_tensor(array: Array<'py>, dtype: Dtype, shape: &[isize]) -> PyResult<Self> {
+        let layout = array.layout();
+        if layout.shape != shape {
+            let (given, needed) = (tuple(layout.shape), tuple(shape));
+            return Err(PyValueError::new_err(format!("out has shape {given}, must have shape {needed}")));
+        }
+        if array.dtype != dtype {
+            let (given, needed) = (array.dtype.name(), dtype.name());
+            return Err(PyValueError::new_err(format!("out has dtype {given}, must have dtype {needed}")));
+        }
+        if !has_one_place_for_each(&layout) {
+            return Err(PyValueError::new_err(
+                "out has several elements in one place, must have a place for each; clone() makes such a tensor",
+            ));
         }
         Ok(Self { array, is_new: false })
     }
@@ -361,13 +475,13 @@ impl<'py> Output<'py> {
         let Placement { batch, classes } = self.array.place("out", frame, along)?;
         // SAFETY: as in `Array::view`; a new array is written by nobody else and has a place for each element, one that
         // was given passed `Output::given`, and `&mut self` admits one view at a time.
-        Ok(unsafe { RowsMut::from_raw(self.array.head().data.cast::<T>(), &batch, &classes) })
+        Ok(unsafe { RowsMut::from_raw(self.array.layout().data.cast::<T>(), &batch, &classes) })
     }
 
     /// Copies `values` in, which are as many as the elements.
     pub(crate) fn fill<T: Native>(self, values: &[T]) -> Self {
         assert_eq!(self.array.dtype, T::DTYPE);
-        let head = self.array.head();
+        let head = self.array.layout();
         assert!(self.is_new && head.shape.iter().product::<isize>() == values.len() as isize);
         // SAFETY: a new array is in C order, of `T`, of as many elements as `values`, and seen by nobody else.
         unsafe { ptr::copy_nonoverlapping(values.as_ptr(), head.data.cast::<T>(), values.len()) };
@@ -377,7 +491,7 @@ impl<'py> Output<'py> {
     /// What the caller gets: the array, or as NumPy's own functions return it, a scalar if it is new and 0-d.
     pub(crate) fn into_object(self) -> PyResult<Bound<'py, PyAny>> {
         let object = self.array.object;
-        if !self.is_new {
+        if !self.is_new || self.array.tensor.is_some() {
             return Ok(object);
         }
         let py = object.py();
@@ -386,12 +500,16 @@ impl<'py> Output<'py> {
     }
 }
 
+fn wrong_dtype(name: &str, given: Dtype, accepted: &str) -> PyErr {
+    PyTypeError::new_err(format!("{name} has dtype {}, must be {accepted}; convert it first", given.name()))
+}
+
 /// Whether each stride passes the span of the smaller ones, so that no two elements can meet.
-fn has_one_place_for_each(head: &Head<'_>) -> bool {
-    if head.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS) != 0 || head.shape.contains(&0) {
+fn has_one_place_for_each(layout: &Layout<'_>) -> bool {
+    if layout.shape.contains(&0) {
         return true;
     }
-    let mut axes: Vec<_> = head.shape.iter().zip(head.strides).filter(|axis| *axis.0 > 1).collect();
+    let mut axes: Vec<_> = layout.shape.iter().zip(layout.strides).filter(|axis| *axis.0 > 1).collect();
     axes.sort_by_key(|axis| axis.1.unsigned_abs());
     let mut span = 0;
     axes.into_iter().all(|(&length, stride)| {
@@ -401,22 +519,59 @@ fn has_one_place_for_each(head: &Head<'_>) -> bool {
     })
 }
 
-fn is_same_view(one: &Head<'_>, other: &Head<'_>) -> bool {
-    let strides = |head: &Head<'_>| {
-        let axes: List<_> =
-            head.shape.iter().zip(head.strides).filter(|axis| *axis.0 > 1).map(|axis| *axis.1).collect();
-        axes
+fn is_same_view(one: &Layout<'_>, other: &Layout<'_>) -> bool {
+    let strides = |layout: &Layout<'_>| {
+        let axes = layout.shape.iter().zip(layout.strides).filter(|axis| *axis.0 > 1);
+        axes.map(|axis| *axis.1 * layout.step).collect::<List<_>>()
     };
     one.data == other.data && one.shape == other.shape && *strides(one) == *strides(other)
 }
 
+/// First and last byte but one of what a layout spans.
+fn span(layout: &Layout<'_>, size: usize) -> (isize, isize) {
+    let mut span = (layout.data.addr() as isize, layout.data.addr() as isize + size as isize);
+    for (&length, &stride) in layout.shape.iter().zip(layout.strides) {
+        let end = (length - 1) * stride * layout.step;
+        span = (span.0 + end.min(0), span.1 + end.max(0));
+    }
+    span
+}
+
 /// Whether two arrays share an element, or it would take long to tell.
-fn may_share_memory(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = one.py();
-    let numpy = py.import(intern!(py, "numpy"))?;
-    if !numpy.call_method1(intern!(py, "may_share_memory"), (one, other))?.extract::<bool>()? {
+fn may_share_memory(one: &Array<'_>, other: &Array<'_>) -> PyResult<bool> {
+    let (first, second) = (one.layout(), other.layout());
+    if first.shape.contains(&0) || second.shape.contains(&0) {
         return Ok(false);
     }
+    let (a, b) = (span(&first, one.dtype.size()), span(&second, other.dtype.size()));
+    if a.1 <= b.0 || b.1 <= a.0 {
+        return Ok(false);
+    }
+    shares_memory(&as_bytes(one)?, &as_bytes(other)?)
+}
+
+/// An ndarray over the same places, of elements without a meaning: NumPy does not know bfloat16.
+fn as_bytes<'py>(array: &Array<'py>) -> PyResult<Bound<'py, PyAny>> {
+    if array.tensor.is_none() {
+        return Ok(array.object.clone());
+    }
+    let (py, layout) = (array.py(), array.layout());
+    let interface = PyDict::new(py);
+    interface.set_item("version", 3)?;
+    interface.set_item("data", (layout.data.addr(), false))?;
+    interface.set_item("typestr", format!("|V{}", array.dtype.size()))?;
+    interface.set_item("shape", PyTuple::new(py, layout.shape)?)?;
+    let strides = layout.strides.iter().map(|stride| stride * layout.step);
+    interface.set_item("strides", PyTuple::new(py, strides.collect::<Vec<_>>())?)?;
+    let owner = py.import("types")?.getattr("SimpleNamespace")?.call0()?;
+    owner.setattr("__array_interface__", interface)?;
+    py.import(intern!(py, "numpy"))?.call_method1("asarray", (owner,))
+}
+
+/// Whether two ndarrays share an element, or it would take long to tell.
+fn shares_memory(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = one.py();
+    let numpy = py.import(intern!(py, "numpy"))?;
     let limit = PyDict::new(py);
     limit.set_item("max_work", 100_000)?; // candidate solutions: under a millisecond
     let exact = numpy.call_method("shares_memory", (one, other), Some(&limit));

@@ -45,9 +45,13 @@ impl<'py> Call<'py> {
         let temperature = self.parameter("temperature", temperature)?;
         let mask = match mask.is_none() {
             true => None,
-            false => Some(Array::bools("where", mask)?.view("where", &self.frame, Along::Classes)?),
+            false => Some(self.scores.bools_beside("where", mask)?.view("where", &self.frame, Along::Classes)?),
         };
         Ok(Self { temperature, mask, ..self })
+    }
+
+    pub(crate) fn at(self, temperature: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Self { temperature: self.parameter("temperature", temperature)?, ..self })
     }
 
     /// One class axis.
@@ -72,7 +76,7 @@ impl<'py> Call<'py> {
         if given.is_instance_of::<PyInt>() && !given.is_instance_of::<PyBool>() {
             return Ok(Parameter::Same(given.extract()?));
         }
-        Ok(Parameter::Each(Array::numbers(name, given)?.view(name, &self.frame, Along::One)?))
+        Ok(Parameter::Each(self.scores.numbers_beside(name, given)?.view(name, &self.frame, Along::One)?))
     }
 
     pub(crate) fn py(&self) -> Python<'py> {
@@ -90,7 +94,7 @@ impl<'py> Call<'py> {
 
     /// A second input beside the scores, of their dtype.
     pub(crate) fn beside(&self, name: &str, given: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
-        let array = Array::new(name, given)?;
+        let array = self.scores.beside(name, given)?;
         if array.dtype() == self.dtype() {
             return Ok(array);
         }
@@ -113,14 +117,19 @@ impl<'py> Call<'py> {
             return Output::given(out, self.dtype(), &self.frame.shape(along), &self.scores, &others);
         }
         match along {
-            Along::Classes => Output::like(&self.scores),
+            Along::Classes => self.output_like_scores(),
             _ => self.new_output(self.dtype(), along),
         }
     }
 
+    /// A new array to write, of the shape of the scores and in their order of axes.
+    pub(crate) fn output_like_scores(&self) -> PyResult<Output<'py>> {
+        Output::like(&self.scores)
+    }
+
     /// A new array to write, with `along` in place of the class axes.
     pub(crate) fn new_output(&self, dtype: Dtype, along: Along) -> PyResult<Output<'py>> {
-        Output::new(self.py(), dtype, &self.frame.shape(along))
+        Output::beside(&self.scores, dtype, &self.frame.shape(along))
     }
 
     /// Does the work, without the GIL if it is long.

@@ -18,15 +18,16 @@ macro_rules! vjp_of_a_result {
     ($name:ident, $result:ident, $doc:literal) => {
         #[doc = $doc]
         #[pyfunction]
-        #[pyo3(signature = ($result, g, axis, /))]
+        #[pyo3(signature = ($result, g, axis, temperature, /))]
         fn $name<'py>(
             $result: &Bound<'py, PyAny>,
             g: &Bound<'py, PyAny>,
             axis: &Bound<'py, PyAny>,
+            temperature: &Bound<'py, PyAny>,
         ) -> PyResult<Bound<'py, PyAny>> {
-            let call = Call::along_any(stringify!($result), $result, axis)?;
+            let call = Call::along_any(stringify!($result), $result, axis)?.at(temperature)?;
             let g = call.beside("g", g)?;
-            let mut out = call.new_output(call.dtype(), Along::Classes)?;
+            let mut out = call.output_like_scores()?;
             for_float!(call.dtype(), E => {
                 let (view, g) = (call.view::<E>()?, g.view::<E>("g", &call.frame, Along::Classes)?);
                 let (result, g, mut out) = (view.rows(), g.rows(), out.rows_mut(&call.frame, Along::Classes)?);
@@ -41,21 +42,23 @@ vjp_of_a_result!(log_softmax_vjp, log_p, "Gradient with respect to the scores, f
 
 /// Gradient with respect to the scores, from logsumexp's result, with or without its axes of length 1.
 #[pyfunction]
-#[pyo3(signature = (scores, lse, g, axis, /))]
+#[pyo3(signature = (scores, lse, g, axis, present, temperature, /))]
 fn logsumexp_vjp<'py>(
     scores: &Bound<'py, PyAny>,
     lse: &Bound<'py, PyAny>,
     g: &Bound<'py, PyAny>,
     axis: &Bound<'py, PyAny>,
+    present: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let call = Call::along_any("scores", scores, axis)?;
+    let call = Call::along_any("scores", scores, axis)?.with(present, temperature)?;
     let (lse, g) = (call.beside("lse", lse)?, call.beside("g", g)?);
     let along = |array: &Array<'_>| match array.shape().len() == call.scores.shape().len() {
         true => Along::One,
         false => Along::Dropped,
     };
     let (lse_along, g_along) = (along(&lse), along(&g));
-    let mut out = call.new_output(call.dtype(), Along::Classes)?;
+    let mut out = call.output_like_scores()?;
     for_float!(call.dtype(), E => {
         let (lse, g) = (lse.view::<E>("lse", &call.frame, lse_along)?, g.view::<E>("g", &call.frame, g_along)?);
         let (view, mut out) = (call.view::<E>()?, out.rows_mut(&call.frame, Along::Classes)?);
@@ -65,34 +68,47 @@ fn logsumexp_vjp<'py>(
     out.into_object()
 }
 
-macro_rules! gradient_of_entmax {
-    ($name:ident, $along:expr, $doc:literal) => {
-        #[doc = $doc]
-        #[pyfunction]
-        #[pyo3(signature = (p, g, alpha, axis, /))]
-        fn $name<'py>(
-            p: &Bound<'py, PyAny>,
-            g: &Bound<'py, PyAny>,
-            alpha: &Bound<'py, PyAny>,
-            axis: &Bound<'py, PyAny>,
-        ) -> PyResult<Bound<'py, PyAny>> {
-            let call = Call::along_one("p", p, axis)?;
-            let g = call.beside("g", g)?;
-            let alpha = call.parameter("alpha", alpha)?;
-            let alpha = alpha.per_row();
-            let mut out = call.new_output(call.dtype(), $along)?;
-            for_float!(call.dtype(), E => {
-                let (view, g) = (call.view::<E>()?, g.view::<E>("g", &call.frame, Along::Classes)?);
-                let (p, g, mut out) = (view.rows(), g.rows(), out.rows_mut(&call.frame, $along)?);
-                call.run(POWER, |options| softmaxfam::$name(p, g, alpha, options, &mut out))?;
-            });
-            out.into_object()
-        }
-    };
+/// Gradient with respect to the scores, from entmax's result p.
+#[pyfunction]
+#[pyo3(signature = (p, g, alpha, axis, temperature, /))]
+fn entmax_vjp<'py>(
+    p: &Bound<'py, PyAny>,
+    g: &Bound<'py, PyAny>,
+    alpha: &Bound<'py, PyAny>,
+    axis: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let call = Call::along_one("p", p, axis)?.at(temperature)?;
+    let g = call.beside("g", g)?;
+    let alpha = call.parameter("alpha", alpha)?;
+    let alpha = alpha.per_row();
+    let mut out = call.output_like_scores()?;
+    for_float!(call.dtype(), E => {
+        let (view, g) = (call.view::<E>()?, g.view::<E>("g", &call.frame, Along::Classes)?);
+        let (p, g, mut out) = (view.rows(), g.rows(), out.rows_mut(&call.frame, Along::Classes)?);
+        call.run(POWER, |options| softmaxfam::entmax_vjp(p, g, alpha, options, &mut out))?;
+    });
+    out.into_object()
 }
-gradient_of_entmax!(entmax_vjp, Along::Classes, "Gradient with respect to the scores, from entmax's result p.");
-gradient_of_entmax!(
-    entmax_alpha_grad,
-    Along::Dropped,
-    "Gradient with respect to alpha, for each row, from entmax's p."
-);
+
+/// Gradient with respect to alpha, for each row, from entmax's p.
+#[pyfunction]
+#[pyo3(signature = (p, g, alpha, axis, /))]
+fn entmax_alpha_grad<'py>(
+    p: &Bound<'py, PyAny>,
+    g: &Bound<'py, PyAny>,
+    alpha: &Bound<'py, PyAny>,
+    axis: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let call = Call::along_one("p", p, axis)?;
+    let g = call.beside("g", g)?;
+    let alpha = call.parameter("alpha", alpha)?;
+    let alpha = alpha.per_row();
+    let mut out = call.new_output(call.dtype(), Along::Dropped)?;
+    for_float!(call.dtype(), E => {
+        let (view, g) = (call.view::<E>()?, g.view::<E>("g", &call.frame, Along::Classes)?);
+        let (p, g, mut out) = (view.rows(), g.rows(), out.rows_mut(&call.frame, Along::Dropped)?);
+        call.run(POWER, |options| softmaxfam::entmax_alpha_grad(p, g, alpha, options, &mut out))?;
+    });
+    out.into_object()
+}

@@ -4,7 +4,7 @@
 //! every function below takes all its arguments by position. What each file is for:
 //!
 //! - `dtype`: the element types, and the dispatch from a NumPy type to a Rust one;
-//! - `borrow`: NumPy's memory, raw; the only file with `unsafe`;
+//! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
 //! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `config`: the functions, by subject.
@@ -13,6 +13,7 @@ mod borrow;
 mod call;
 mod config;
 mod dtype;
+mod exchange;
 mod frame;
 mod gradients;
 mod list;
@@ -31,5 +32,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sparse::register(module)?;
     gradients::register(module)?;
     samplers::register(module)?;
+    exchange::register(module)?;
     config::register(module)
 }

@@ -1,6 +1,6 @@
 //! Scores to fewer numbers: log-sum-exp, Tsallis entropy, and the largest log-probabilities.
 
-use crate::borrow::{Array, View};
+use crate::borrow::View;
 use crate::call::{Call, EXPONENTIAL, POWER};
 use crate::dtype::{Dtype, for_float};
 use crate::frame::Along;
@@ -52,7 +52,7 @@ fn weighted_logsumexp<'py>(
 ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
     let call = Call::along_any("scores", scores, axis)?.with(present, temperature)?;
     let along = if keepdims { Along::One } else { Along::Dropped };
-    let weights = Array::numbers("weights", weights)?;
+    let weights = call.scores.numbers_beside("weights", weights)?;
     let weights: View<'_, f64> = weights.view("weights", &call.frame, Along::Classes)?;
     let mut out = call.output(out, along, &[Some(weights.array())])?;
     let mut sign = if return_sign { Some(call.new_output(call.dtype(), along)?) } else { None };

@@ -56,7 +56,7 @@ fn entmax_sparse<'py>(
     let call = Call::along_one("scores", scores, axis)?.with(present, temperature)?;
     let alpha = call.parameter("alpha", alpha)?;
     let alpha = alpha.per_row();
-    let new = |dtype, length: usize| Output::new(call.py(), dtype, &[length as isize]);
+    let new = |dtype, length: usize| Output::beside(&call.scores, dtype, &[length as isize]);
     let three = for_float!(call.dtype(), E => {
         let view = call.view::<E>()?;
         let scores = view.rows();

@@ -376,6 +376,11 @@ impl<'a, E: Element> Source<'a, E> {
         self.scores.classes()
     }
 
+    /// The view that is read.
+    pub(crate) fn scores(&self) -> &'a Rows<'a, E> {
+        self.scores
+    }
+
     /// The buffer that [`Self::block`] needs for these rows: empty where they are read in place.
     pub(crate) fn buffer(&self) -> Box<[E]> {
         let length = if self.is_in_place() { 0 } else { self.classes().min(BLOCK) };

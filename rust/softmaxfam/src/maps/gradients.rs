@@ -5,21 +5,24 @@
 //! relative to the largest, and g is centred at its class, which is legal for J 1 = 0. With respect to alpha, dp/dalpha = -J k,
 //! k_i = l_i^2 phi'(a l_i), l = log p, a = alpha - 1, phi'(x) = (e^x (x - 1) + 1) / x^2: continuous at alpha = 1, unlike the form of
 //! Correia, Niculae, Martins (2019), which it equals elsewhere.
-//! All in f64, rounded once. Cost. Two reads of each input, one write.
+//! Terms are formed in the type that scores are computed in, and summed in f64; g - <s, g> / sum s is rounded once.
+//! Cost. Two reads of each input, the second from cache, one write; where whole stretches of probabilities are 0, g is not read.
 
-use super::strips::{STRIP, Strips, rounded};
 use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
-use crate::rows::{Places, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
 use crate::threads::{Job, for_each_piece};
+use std::ops::Range;
 
 /// Time of one class, ns a byte of one input.
-const COST: f64 = 0.2;
+const COST: f64 = 0.1;
+/// Vectors whose products are added before the sum is carried on in f64.
+const TURNS: usize = 8;
 
 fn job<'a, E: Element>(rows: &Rows<'_, E>, options: &Options<'a>) -> Job<'a> {
-    let row_cost = 50.0 + COST * (rows.classes() * size_of::<E>()) as f64;
+    let row_cost = 20.0 + COST * (rows.classes() * size_of::<E>()) as f64;
     Job { rows: rows.rows(), row_cost, together: 1, interrupt: options.interrupt }
 }
 
@@ -33,7 +36,8 @@ pub fn softmax_vjp<E: Element>(
     centred(p, g, 1.0.into(), options, out)
 }
 
-/// The gradient J g / T with respect to scores whose entmax of order `alpha` is `p`; p = 0 is outside the support.
+/// The gradient J g / T with respect to scores whose entmax of order `alpha` is `p`; p = 0 is outside the support, and for
+/// infinite alpha the gradient is 0.
 pub fn entmax_vjp<E: Element>(
     p: &Rows<'_, E>,
     g: &Rows<'_, E>,
@@ -46,6 +50,24 @@ pub fn entmax_vjp<E: Element>(
 
 fn check_alpha(alpha: PerRow<'_>, rows: usize) -> Result<()> {
     alpha.check("alpha", rows, |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) })
+}
+
+/// Copies of blocks that cannot be read or written in place; reused from row to row.
+struct Buffers<E> {
+    first: Box<[E]>,
+    second: Box<[E]>,
+    results: Box<[E]>,
+}
+
+impl<E: Element> Buffers<E> {
+    fn new(first: &Source<'_, E>, second: Option<&Source<'_, E>>, out: &RowsMut<'_, E>) -> Self {
+        let results = if out.is_in_line() { 0 } else { out.classes().min(BLOCK) };
+        Self {
+            first: first.buffer(),
+            second: second.map_or_else(Box::default, Source::buffer),
+            results: vec![E::ZERO; results].into_boxed_slice(),
+        }
+    }
 }
 
 fn centred<E: Element>(
@@ -61,138 +83,286 @@ fn centred<E: Element>(
     g.expect("g", rows, classes)?;
     out.expect("out", rows, classes)?;
     let level = Level::active();
-    for_each_piece(job(p, options), out.reborrow(), |rows, mut out| {
-        let (mut p, mut g) = (Strips::new(Source::new(p, None)), Strips::new(Source::new(g, None)));
-        let mut results = [E::ZERO; STRIP];
-        for row in rows {
-            let (p, g, results) = (&mut p, &mut g, &mut results[..]);
-            let (alpha, temperature) = (alpha.of(row), options.temperature.of(row));
-            dispatch(level, Centred { p, g, row, alpha, temperature, results, out: &mut out });
-        }
+    let (p, g) = (&Source::new(p, None), &Source::new(g, None));
+    for_each_piece(job(p.scores(), options), out.reborrow(), |rows, mut out| {
+        let (buffers, temperature) = (&mut Buffers::new(p, Some(g), &out), options.temperature);
+        dispatch(level, Centred { p, g, rows, alpha, temperature, buffers, out: &mut out });
         Ok(())
     })
 }
 
-struct Centred<'k, 'a, E> {
-    p: &'k mut Strips<'a, E>,
-    g: &'k mut Strips<'a, E>,
-    row: usize,
-    alpha: f64,
-    temperature: f64,
-    results: &'k mut [E],
+/// J g of some rows.
+struct Centred<'k, 'a, E: Element> {
+    p: &'k Source<'a, E>,
+    g: &'k Source<'a, E>,
+    rows: Range<usize>,
+    alpha: PerRow<'k>,
+    temperature: PerRow<'k>,
+    buffers: &'k mut Buffers<E>,
     out: &'k mut RowsMut<'a, E>,
-}
-
-/// Replaces each p of a strip by (p / reference)^(2 - alpha), and 0 by 0.
-#[inline(always)]
-fn weights<I: Isa>(isa: I, alpha: f64, reference: f64, p: &mut [f64]) {
-    let lanes = isa.f64();
-    let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
-    let window = Window::new(lanes, 0.0);
-    for p in p.chunks_mut(8) {
-        let v = lanes.load_or(p, 0.0);
-        let weight = if alpha == 1.0 {
-            v
-        } else if alpha == 1.5 {
-            lanes.sqrt(v)
-        } else if alpha == 2.0 {
-            one
-        } else {
-            let log = elementary::log(lanes, lanes.div(v, lanes.splat(reference)));
-            let power = lanes.mul(log, lanes.splat(2.0 - alpha));
-            elementary::exp(lanes, lanes.min(power, lanes.splat(700.0)), None, &window)
-        };
-        let inside = lanes.select(lanes.gt(v, zero), weight, zero);
-        // an undefined p stays so
-        lanes.store_part(lanes.select(lanes.is_nan(v), v, inside), p);
-    }
-}
-
-/// (<s, g - base>, sum s) of strips of s and g.
-#[inline(always)]
-fn products<I: Isa>(isa: I, s: &[f64], g: &[f64], base: f64) -> (f64, f64) {
-    let lanes = isa.f64();
-    let (zero, base) = (lanes.splat(0.0), lanes.splat(base));
-    let (mut dot, mut sum) = (zero, zero);
-    for (s, g) in s.chunks(8).zip(g.chunks(8)) {
-        let s = lanes.load_or(s, 0.0);
-        // outside the support an infinite g does not count
-        let g = lanes.select(lanes.eq(s, zero), zero, lanes.sub(lanes.load_or(g, 0.0), base));
-        dot = lanes.mul_add(s, g, dot);
-        sum = lanes.add(sum, s);
-    }
-    (lanes.reduce_add(dot), lanes.reduce_add(sum))
 }
 
 impl<E: Element> Kernel for Centred<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self { p, g, row, alpha, temperature, results, out } = self;
-        // the class of the largest s: of the smallest p, for alpha > 2
-        let (mut reference, mut base) = (1.0, 0.0);
-        if alpha > 2.0 {
-            reference = f64::INFINITY;
-            for from in p.starts() {
-                let (p, g) = (p.at(isa, row, from), g.at(isa, row, from));
-                for (p, g) in p.iter().zip(g) {
-                    if *p > 0.0 && *p < reference {
-                        (reference, base) = (*p, *g);
-                    }
-                }
+    fn run<I: Isa>(mut self, isa: I) {
+        for row in self.rows.clone() {
+            let alpha = self.alpha.of(row);
+            if alpha == 1.0 {
+                self.row::<I, true>(isa, row, alpha);
+            } else {
+                self.row::<I, false>(isa, row, alpha);
             }
-        }
-        let (mut dot, mut sum) = (0.0, 0.0);
-        for from in p.starts() {
-            let s = p.at(isa, row, from);
-            weights(isa, alpha, reference, s);
-            let (more_dot, more_sum) = products(isa, s, g.at(isa, row, from), base);
-            dot += more_dot;
-            sum += more_sum;
-        }
-        // a wholly masked row is all zeros, and so is its gradient
-        let mean = if sum == 0.0 {
-            0.0
-        } else if alpha == 1.0 {
-            dot
-        } else {
-            dot / sum
-        };
-        let scale = if alpha > 2.0 { ((2.0 - alpha) * reference.ln()).exp() } else { 1.0 } / temperature;
-        let lanes = isa.f64();
-        let middle = [base, mean, scale].map(|value| lanes.splat(value));
-        let zero = lanes.splat(0.0);
-        for from in p.starts() {
-            let s = p.at(isa, row, from);
-            weights(isa, alpha, reference, s);
-            for (s, g) in s.chunks_mut(8).zip(g.at(isa, row, from).chunks(8)) {
-                let (weight, g) = (lanes.load_or(s, 0.0), lanes.load_or(g, 0.0));
-                let above = lanes.sub(lanes.sub(g, middle[0]), middle[1]);
-                let product = lanes.mul(lanes.mul(weight, above), middle[2]);
-                lanes.store_part(lanes.select(lanes.eq(weight, zero), zero, product), s);
-            }
-            write(isa, s, row, from, results, out);
         }
     }
 }
 
-/// A strip of results to its place.
-#[inline(always)]
-fn write<I: Isa, E: Element>(
-    isa: I,
-    strip: &[f64],
-    row: usize,
-    from: usize,
-    results: &mut [E],
-    out: &mut RowsMut<'_, E>,
-) {
-    let to = from + strip.len();
-    rounded(isa, strip, out.place(row, from, to, results));
-    out.settle(row, from, to, results);
+/// s of one row: p^(2-alpha) relative to that of a reference probability.
+#[derive(Clone, Copy)]
+struct Weights {
+    alpha: f64,
+    reference: f64,
 }
 
-/// The gradient (g - exp(log_p) sum g) / T with respect to scores whose log_softmax is `log_p`.
+impl Weights {
+    /// s of a vector, 0 outside the support; an undefined p stays so.
+    #[inline(always)]
+    fn of<I: Isa, E: Element>(self, isa: I, p: V<I, E>) -> V<I, E> {
+        let lanes = E::Real::lanes(isa);
+        let zero = lanes.splat(E::Real::ZERO);
+        if self.alpha == 1.0 {
+            return p;
+        }
+        let weight = if self.alpha == 1.5 {
+            return lanes.sqrt(p);
+        } else if self.alpha == 2.0 {
+            lanes.splat(E::Real::of_f64(1.0))
+        } else {
+            self.power::<I, E>(isa, p)
+        };
+        lanes.select(lanes.is_nan(p), p, lanes.select(lanes.gt(p, zero), weight, zero))
+    }
+
+    #[inline(always)]
+    fn power<I: Isa, E: Element>(self, isa: I, p: V<I, E>) -> V<I, E> {
+        let (lanes, wide) = (E::Real::lanes(isa), isa.f64());
+        if self.alpha == f64::INFINITY {
+            return lanes.splat(E::Real::ZERO);
+        }
+        let mut values = [E::Real::ZERO; 16];
+        lanes.store(p, &mut values);
+        let mut halves = [wide.splat(0.0); 2];
+        for (half, values) in halves.iter_mut().zip(values.chunks(8)).take(LanesOf::<I, E>::N / 8) {
+            *half = self.power_of_half(wide, E::Real::load_f64(isa, values));
+        }
+        E::Real::store_f64(isa, halves, &mut values);
+        lanes.load(&values)
+    }
+
+    #[inline(always)]
+    fn power_of_half<L: Lanes<Scalar = f64>>(self, wide: L, p: L::V) -> L::V {
+        let window = Window::new(wide, 0.0);
+        let ratio = wide.div(p, wide.splat(self.reference));
+        let power = wide.mul(elementary::log(wide, ratio), wide.splat(2.0 - self.alpha));
+        elementary::exp(wide, wide.min(power, wide.splat(700.0)), None, &window)
+    }
+}
+
+impl<E: Element> Centred<'_, '_, E> {
+    /// One row; for softmax every class is taken to have a probability, and their sum to be 1.
+    #[inline(always)]
+    fn row<I: Isa, const SOFTMAX: bool>(&mut self, isa: I, row: usize, alpha: f64) {
+        let (reference, base) = if alpha > 2.0 { self.smallest(row) } else { (1.0, 0.0) };
+        let weights = Weights { alpha, reference };
+        let (mut dot, mut sum) = (0.0, 0.0);
+        for from in (0..self.p.classes()).step_by(BLOCK) {
+            let (p, g) = self.blocks(row, from);
+            let (more_dot, more_sum) = products::<I, E, SOFTMAX>(isa, p, g, weights, base);
+            dot += more_dot;
+            sum += more_sum;
+        }
+        // a wholly masked row is all zeros, and so is its gradient
+        let mean = if SOFTMAX {
+            dot
+        } else if sum == 0.0 {
+            0.0
+        } else {
+            dot / sum
+        };
+        let scale = if alpha > 2.0 { ((2.0 - alpha) * reference.ln()).exp() } else { 1.0 };
+        // shares of 1 among the maxima do not move: s is 0
+        let scale = if alpha == f64::INFINITY { 1.0 } else { scale } / self.temperature.of(row);
+        for from in (0..self.p.classes()).step_by(BLOCK) {
+            let Buffers { first, second, results } = &mut *self.buffers;
+            let (p, g) = (self.p.block(row, from, first), self.g.block(row, from, second));
+            let to = from + p.len();
+            let target = self.out.place(row, from, to, results);
+            write::<I, E, SOFTMAX>(isa, p, g, weights, [base, mean, scale], target);
+            self.out.settle(row, from, to, results);
+        }
+    }
+
+    #[inline(always)]
+    fn blocks(&mut self, row: usize, from: usize) -> (&[E], &[E]) {
+        let Buffers { first, second, .. } = &mut *self.buffers;
+        (self.p.block(row, from, first), self.g.block(row, from, second))
+    }
+
+    /// The smallest probability of the support, whose s is the largest for alpha > 2, and the g of its class.
+    fn smallest(&mut self, row: usize) -> (f64, f64) {
+        let mut found = (f64::INFINITY, 0.0);
+        for from in (0..self.p.classes()).step_by(BLOCK) {
+            let (p, g) = self.blocks(row, from);
+            for (p, g) in p.iter().zip(g).filter(|(p, _)| **p != E::ZERO) {
+                if p.to_f64() < found.0 {
+                    found = (p.to_f64(), g.to_f64());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// A vector, or what is left of the last one; what is missing is 0.
+#[inline(always)]
+fn load<I: Isa, E: Element>(isa: I, values: &[E]) -> V<I, E> {
+    if values.len() == LanesOf::<I, E>::N { E::load(isa, values) } else { E::load_or(isa, values, E::ZERO) }
+}
+
+/// Whether all of some whole vectors of probabilities are 0.
+#[inline(always)]
+fn is_outside<I: Isa, E: Element>(isa: I, p: &[E]) -> bool {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    let mut sum = lanes.splat(E::Real::ZERO);
+    for p in p.chunks_exact(n) {
+        sum = lanes.add(sum, E::load(isa, p)); // of numbers >= 0 or NaN
+    }
+    lanes.bits(lanes.eq(sum, lanes.splat(E::Real::ZERO))) == (1 << n) - 1
+}
+
+/// (<s, g - base>, sum s) of a block.
+#[inline(always)]
+fn products<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    p: &[E],
+    g: &[E],
+    weights: Weights,
+    base: f64,
+) -> (f64, f64) {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    let base = lanes.splat(E::Real::of_f64(base));
+    let (mut dot, mut sum) = (E::Real::wide_zero(isa), E::Real::wide_zero(isa));
+    for (p, g) in p.chunks(n * TURNS).zip(g.chunks(n * TURNS)) {
+        let mut some = [lanes.splat(E::Real::ZERO); 2];
+        if p.len() < n * TURNS {
+            for (p, g) in p.chunks(n).zip(g.chunks(n)) {
+                add_products::<I, E, SOFTMAX>(isa, &mut some, load(isa, p), load(isa, g), weights, base);
+            }
+        } else if SOFTMAX || !is_outside(isa, p) {
+            for (p, g) in p.chunks_exact(n).zip(g.chunks_exact(n)) {
+                add_products::<I, E, SOFTMAX>(isa, &mut some, E::load(isa, p), E::load(isa, g), weights, base);
+            }
+        } else {
+            continue;
+        }
+        dot = E::Real::wide_add(isa, dot, some[0]);
+        if !SOFTMAX {
+            sum = E::Real::wide_add(isa, sum, some[1]);
+        }
+    }
+    (E::Real::wide_sum(isa, dot), E::Real::wide_sum(isa, sum))
+}
+
+#[inline(always)]
+fn add_products<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    [dot, sum]: &mut [V<I, E>; 2],
+    p: V<I, E>,
+    g: V<I, E>,
+    weights: Weights,
+    base: V<I, E>,
+) {
+    let lanes = E::Real::lanes(isa);
+    let zero = lanes.splat(E::Real::ZERO);
+    let s = weights.of::<I, E>(isa, p);
+    // outside the support an infinite g does not count
+    let g = lanes.select(lanes.eq(s, zero), zero, if SOFTMAX { g } else { lanes.sub(g, base) });
+    *dot = lanes.mul_add(s, g, *dot);
+    if !SOFTMAX {
+        *sum = lanes.add(*sum, s);
+    }
+}
+
+/// s (g - base - mean) scale of a block.
+#[inline(always)]
+fn write<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    p: &[E],
+    g: &[E],
+    weights: Weights,
+    [base, mean, scale]: [f64; 3],
+    target: &mut [E],
+) {
+    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+    let [high, low] = in_two::<E>(mean);
+    let middle = [lanes.splat(E::Real::of_f64(base)), lanes.splat(high), lanes.splat(low)];
+    let scale = lanes.splat(E::Real::of_f64(scale));
+    let parts = p.chunks(n * TURNS).zip(g.chunks(n * TURNS)).zip(target.chunks_mut(n * TURNS));
+    for ((p, g), target) in parts {
+        if p.len() < n * TURNS {
+            for ((p, g), target) in p.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
+                let (p, g) = (load(isa, p), load(isa, g));
+                store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+            }
+        } else if SOFTMAX || !is_outside(isa, p) {
+            let vectors = p.chunks_exact(n).zip(g.chunks_exact(n)).zip(target.chunks_exact_mut(n));
+            for ((p, g), target) in vectors {
+                let (p, g) = (E::load(isa, p), E::load(isa, g));
+                E::store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+            }
+        } else {
+            target.fill(E::ZERO);
+        }
+    }
+}
+
+#[inline(always)]
+fn gradient<I: Isa, E: Element, const SOFTMAX: bool>(
+    isa: I,
+    p: V<I, E>,
+    g: V<I, E>,
+    weights: Weights,
+    [base, high, low]: [V<I, E>; 3],
+    scale: V<I, E>,
+) -> V<I, E> {
+    let lanes = E::Real::lanes(isa);
+    let zero = lanes.splat(E::Real::ZERO);
+    let s = weights.of::<I, E>(isa, p);
+    let centred = if SOFTMAX { g } else { lanes.sub(g, base) };
+    let above = lanes.sub(lanes.sub(centred, high), low);
+    lanes.select(lanes.eq(s, zero), zero, lanes.mul(lanes.mul(s, above), scale))
+}
+
+#[inline(always)]
+fn store<I: Isa, E: Element>(isa: I, v: V<I, E>, target: &mut [E]) {
+    if target.len() == LanesOf::<I, E>::N {
+        E::store(isa, v, target);
+    } else {
+        E::store_part(isa, v, target);
+    }
+}
+
+/// A number as the sum of two that are computed with.
+#[inline(always)]
+fn in_two<E: Element>(value: f64) -> [E::Real; 2] {
+    let high = E::Real::of_f64(value);
+    let rest = value - high.into();
+    [high, E::Real::of_f64(if rest.is_finite() { rest } else { 0.0 })]
+}
+
+/// The gradient (g - exp(log_p) sum g) / T with respect to scores whose log_softmax is `log_p`; an absent class, whose
+/// log_p is -inf, has none, and its g does not count.
 pub fn log_softmax_vjp<E: Element>(
     log_p: &Rows<'_, E>,
     g: &Rows<'_, E>,
@@ -204,20 +374,64 @@ pub fn log_softmax_vjp<E: Element>(
     g.expect("g", rows, classes)?;
     out.expect("out", rows, classes)?;
     let level = Level::active();
+    let (x, g) = (&Source::new(log_p, None), &Source::new(g, None));
     for_each_piece(job(log_p, options), out.reborrow(), |rows, mut out| {
-        let (mut log_p, mut g) = (Strips::new(Source::new(log_p, None)), Strips::new(Source::new(g, None)));
-        let mut results = [E::ZERO; STRIP];
-        for row in rows {
-            let (x, g, results) = (&mut log_p, &mut g, &mut results[..]);
-            let temperature = options.temperature.of(row);
-            dispatch(
-                level,
-                OfExponentials { x, offset: 0.0, g: Some(g), scale: 0.0, row, temperature, results, out: &mut out },
-            );
-        }
+        let (buffers, temperature) = (&mut Buffers::new(x, Some(g), &out), options.temperature);
+        dispatch(level, OfLogs { x, g, rows, temperature, buffers, out: &mut out });
         Ok(())
     })
 }
+
+struct OfLogs<'k, 'a, E: Element> {
+    x: &'k Source<'a, E>,
+    g: &'k Source<'a, E>,
+    rows: Range<usize>,
+    temperature: PerRow<'k>,
+    buffers: &'k mut Buffers<E>,
+    out: &'k mut RowsMut<'a, E>,
+}
+
+impl<E: Element> Kernel for OfLogs<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { x, g, rows, temperature, buffers, out } = self;
+        let Buffers { first, second, results } = buffers;
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let (zero, absent) = (lanes.splat(E::Real::ZERO), lanes.splat(E::Real::of_f64(f64::NEG_INFINITY)));
+        let window = Window::new(lanes, 0.0);
+        let highest = lanes.splat(E::Real::of_f64(HIGHEST));
+        for row in rows {
+            let mut sum = E::Real::wide_zero(isa);
+            for from in (0..x.classes()).step_by(BLOCK) {
+                let (x, g) = (x.block(row, from, first), g.block(row, from, second));
+                for (x, g) in x.chunks(n).zip(g.chunks(n)) {
+                    let present = lanes.select(lanes.eq(load(isa, x), absent), zero, load(isa, g));
+                    sum = E::Real::wide_add(isa, sum, present);
+                }
+            }
+            let sum = lanes.splat(E::Real::of_f64(E::Real::wide_sum(isa, sum)));
+            let inverse = lanes.splat(E::Real::of_f64(1.0 / temperature.of(row)));
+            for from in (0..x.classes()).step_by(BLOCK) {
+                let (x, g) = (x.block(row, from, first), g.block(row, from, second));
+                let to = from + x.len();
+                let target = out.place(row, from, to, results);
+                for ((x, g), target) in x.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
+                    let z = load(isa, x);
+                    // min gives its second argument where one is NaN
+                    let p = elementary::exp(lanes, lanes.min(highest, z), None, &window);
+                    let gradient = lanes.mul(lanes.neg_mul_add(p, sum, load(isa, g)), inverse);
+                    store(isa, lanes.select(lanes.eq(z, absent), zero, gradient), target);
+                }
+                out.settle(row, from, to, results);
+            }
+        }
+    }
+}
+
+/// Exponents are cut off here, before f32 overflows: those of probabilities are not above 0 beyond rounding.
+const HIGHEST: f64 = 80.0;
 
 /// The gradient g exp(x / T - lse) / T with respect to scores x whose logsumexp is `lse`; `lse` and `g` have one class.
 ///
@@ -235,70 +449,57 @@ pub fn logsumexp_vjp<E: Element>(
     g.expect("g", rows, 1)?;
     out.expect("out", rows, classes)?;
     let level = Level::active();
+    let x = &Source::new(scores, options.mask);
     for_each_piece(job(scores, options), out.reborrow(), |rows, mut out| {
-        let mut x = Strips::new(Source::new(scores, options.mask));
-        let mut results = [E::ZERO; STRIP];
-        for row in rows {
-            let (lse, scale, temperature) =
-                (lse.get(row, 0).to_f64(), g.get(row, 0).to_f64(), options.temperature.of(row));
-            if lse == f64::NEG_INFINITY {
-                out.fill(row, E::ZERO);
-                continue;
-            }
-            let (x, results) = (&mut x, &mut results[..]);
-            dispatch(
-                level,
-                OfExponentials { x, offset: lse, g: None, scale, row, temperature, results, out: &mut out },
-            );
-        }
+        let (buffers, temperature) = (&mut Buffers::new(x, None, &out), options.temperature);
+        dispatch(level, OfSums { x, lse, g, rows, temperature, buffers, out: &mut out });
         Ok(())
     })
 }
 
-/// Either (g - exp(x) sum g) / T, or with no g for each class scale exp(x / T - offset) / T.
-struct OfExponentials<'k, 'a, E> {
-    x: &'k mut Strips<'a, E>,
-    offset: f64,
-    g: Option<&'k mut Strips<'a, E>>,
-    scale: f64,
-    row: usize,
-    temperature: f64,
-    results: &'k mut [E],
+struct OfSums<'k, 'a, E: Element> {
+    x: &'k Source<'a, E>,
+    lse: &'k Rows<'k, E>,
+    g: &'k Rows<'k, E>,
+    rows: Range<usize>,
+    temperature: PerRow<'k>,
+    buffers: &'k mut Buffers<E>,
     out: &'k mut RowsMut<'a, E>,
 }
 
-impl<E: Element> Kernel for OfExponentials<'_, '_, E> {
+impl<E: Element> Kernel for OfSums<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Self { x, offset, mut g, mut scale, row, temperature, results, out } = self;
-        let lanes = isa.f64();
+        let Self { x, lse, g, rows, temperature, buffers, out } = self;
+        let Buffers { first, results, .. } = buffers;
+        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
         let window = Window::new(lanes, 0.0);
-        if let Some(g) = &mut g {
-            let sum: f64 = g
-                .starts()
-                .map(|from| {
-                    products(isa, &[1.0; STRIP][..g.classes().min(from + STRIP) - from], g.at(isa, row, from), 0.0).0
-                })
-                .sum();
-            scale = -sum;
-        }
-        // log-probabilities are given over T already
-        let divisor = lanes.splat(if g.is_some() { 1.0 } else { temperature });
-        let [offset, scale, inverse] = [offset, scale, 1.0 / temperature].map(|value| lanes.splat(value));
-        let highest = lanes.splat(700.0);
-        for from in x.starts() {
-            let strip = x.at(isa, row, from);
-            let mut g = g.as_mut().map(|g| g.at(isa, row, from).chunks(8));
-            for x in strip.chunks_mut(8) {
-                let z = lanes.sub(lanes.div(lanes.load_or(x, 0.0), divisor), offset);
-                // min gives its second argument where one is NaN
-                let term = lanes.mul(elementary::exp(lanes, lanes.min(highest, z), None, &window), scale);
-                let g = g.as_mut().and_then(Iterator::next).map_or(lanes.splat(0.0), |g| lanes.load_or(g, 0.0));
-                lanes.store_part(lanes.mul(lanes.add(g, term), inverse), x);
+        let highest = lanes.splat(E::Real::of_f64(HIGHEST));
+        for row in rows {
+            let (lse, g, t) = (lse.get(row, 0).to_f64(), g.get(row, 0).to_f64(), temperature.of(row));
+            if lse == f64::NEG_INFINITY {
+                out.fill(row, E::ZERO);
+                continue;
             }
-            write(isa, strip, row, from, results, out);
+            // x - T lse loses nothing where x is near it, which x / T - lse would
+            let [high, low] = in_two::<E>(lse * t);
+            let (high, low) = (lanes.splat(high), lanes.splat(low));
+            let (divisor, scale) = (lanes.splat(E::Real::of_f64(t)), lanes.splat(E::Real::of_f64(g / t)));
+            for from in (0..x.classes()).step_by(BLOCK) {
+                let x = x.block(row, from, first);
+                let to = from + x.len();
+                let target = out.place(row, from, to, results);
+                for (x, target) in x.chunks(n).zip(target.chunks_mut(n)) {
+                    let difference = lanes.sub(lanes.sub(load(isa, x), high), low);
+                    let z = if t == 1.0 { difference } else { lanes.div(difference, divisor) };
+                    // min gives its second argument where one is NaN
+                    let p = elementary::exp(lanes, lanes.min(highest, z), None, &window);
+                    store(isa, lanes.mul(p, scale), target);
+                }
+                out.settle(row, from, to, results);
+            }
         }
     }
 }
@@ -316,36 +517,49 @@ pub fn entmax_alpha_grad<E: Element>(
     check_alpha(alpha, rows)?;
     g.expect("g", rows, classes)?;
     out.expect("out", rows, 1)?;
-    let mut job = job(p, options);
-    job.row_cost *= 20.0;
+    let (p, g) = (Source::new(p, None), Source::new(g, None));
+    let mut job = job(p.scores(), options);
+    job.row_cost *= 4.0;
     for_each_piece(job, out.reborrow(), |rows, mut out| {
+        let (mut of_p, mut of_g) = (p.buffer(), g.buffer());
+        let mut support = Vec::new();
         for row in rows {
-            let alpha = alpha.of(row);
-            let classes = || (0..classes).map(|class| (p.get(row, class).to_f64(), g.get(row, class).to_f64()));
-            out.set(row, 0, E::of_f64_once(alpha_gradient(classes, alpha)));
+            support.clear();
+            for from in (0..classes).step_by(BLOCK) {
+                let (p, g) = (p.block(row, from, &mut of_p), g.block(row, from, &mut of_g));
+                for (p, g) in p.chunks(16).zip(g.chunks(16)) {
+                    if p.iter().any(|p| *p != E::ZERO) {
+                        let inside = p.iter().zip(g).filter(|(p, _)| **p != E::ZERO);
+                        support.extend(inside.map(|(p, g)| (p.to_f64(), g.to_f64())));
+                    }
+                }
+            }
+            out.set(row, 0, E::of_f64_once(alpha_gradient(&support, alpha.of(row))));
         }
         Ok(())
     })
 }
 
-/// -<g, J k> over the support.
-fn alpha_gradient<C: Iterator<Item = (f64, f64)>>(classes: impl Fn() -> C, alpha: f64) -> f64 {
-    if alpha == f64::INFINITY {
-        return 0.0;
-    }
-    if classes().any(|(p, _)| p.is_nan()) {
+/// -<g, J k> of the support, as pairs of p and g.
+fn alpha_gradient(support: &[(f64, f64)], alpha: f64) -> f64 {
+    if support.iter().any(|(p, _)| p.is_nan()) {
         return f64::NAN;
     }
-    let support = || classes().filter(|(p, _)| *p > 0.0);
     // relative to the largest weight, whose class g is centred at
-    let by_p = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0);
-    let reference = if alpha > 2.0 { support().min_by(by_p) } else { support().max_by(by_p) };
-    let Some((reference, base)) = reference else { return 0.0 };
-    let weight = |p: f64| ((2.0 - alpha) * (p / reference).ln()).exp();
-    let (dot, sum) = support().fold((0.0, 0.0), |(dot, sum), (p, g)| (dot + weight(p) * (g - base), sum + weight(p)));
+    let by_p = |a: &&(f64, f64), b: &&(f64, f64)| a.0.total_cmp(&b.0);
+    let reference = if alpha > 2.0 { support.iter().min_by(by_p) } else { support.iter().max_by(by_p) };
+    let Some(&(reference, base)) = reference.filter(|_| alpha < f64::INFINITY) else { return 0.0 };
+    let weight = |p: f64| match alpha {
+        1.5 => (p / reference).sqrt(),
+        2.0 => 1.0,
+        _ => ((2.0 - alpha) * (p / reference).ln()).exp(),
+    };
+    let (dot, sum) =
+        support.iter().fold((0.0, 0.0), |(dot, sum), &(p, g)| (dot + weight(p) * (g - base), sum + weight(p)));
     let mean = dot / sum;
     let scale = ((2.0 - alpha) * reference.ln()).exp();
-    let total: f64 = support().map(|(p, g)| weight(p) * (g - base - mean) * curvature(p.ln(), alpha - 1.0)).sum();
+    let term = |&(p, g): &(f64, f64)| weight(p) * (g - base - mean) * curvature(p.ln(), alpha - 1.0);
+    let total: f64 = support.iter().map(term).sum();
     0.0 - total * scale
 }
 

@@ -59,10 +59,6 @@ impl<'a, E: Element> Strips<'a, E> {
         Self { source, buffer: source.buffer(), strip: Box::new([0.0; STRIP]) }
     }
 
-    pub(crate) fn classes(&self) -> usize {
-        self.source.classes()
-    }
-
     /// The classes from `from`, a multiple of [`STRIP`], on: at most so many.
     #[inline(always)]
     pub(crate) fn at<I: Isa>(&mut self, isa: I, row: usize, from: usize) -> &mut [f64] {

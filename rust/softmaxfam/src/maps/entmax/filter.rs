@@ -205,8 +205,8 @@ impl<E: Element> Filter<E> {
     /// The bound as the real type holds it, not rounded up.
     fn bound_below(&self) -> E::Real {
         let rounded = E::Real::of_f64(self.bound);
-        let below =
-            self.bound - 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * E::Real::EPSILON.into();
+        let gap = 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * E::Real::EPSILON.into();
+        let below = self.bound - gap.max(f64::from(f32::from_bits(1))); // beside 0 even the gap would round to 0
         if rounded.into() <= self.bound { rounded } else { E::Real::of_f64(below) }
     }
 

@@ -1,0 +1,134 @@
+"""Vector-Jacobian products of the maps, from their results, and the entropies behind entmax.
+
+The Jacobian of entmax at p is diag(s) - s s^T / sum s with s_i = p_i^(2-alpha) on the support (Peters, Niculae, Martins
+2019); softmax is alpha = 1. Above order 2 the s_i are unbounded: they are taken relative to the largest, at whose class
+the gradient is centred, which is legal for J 1 = 0. At alpha = inf, which shares 1 among the maxima, J is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from array_api_compat import array_namespace
+
+from ._frame import Frame
+from ._rows import order_less_one
+
+if TYPE_CHECKING:
+    from softmaxfam_rs._typing import Array, Axes
+
+
+def softmax_vjp(p: Array, g: Array, /, *, axis: Axes = -1) -> Array:
+    """Gradient of softmax."""
+    frame = Frame(array_namespace(p), "p", p, axis, several=True)
+    p, g = frame.rows(p), frame.broadcast("g", frame.beside("g", g))
+    return frame.of_rows(product(frame.xp, p, g, 0.0))
+
+
+def log_softmax_vjp(log_p: Array, g: Array, /, *, axis: Axes = -1) -> Array:
+    """Gradient of log_softmax."""
+    frame = Frame(array_namespace(log_p), "log_p", log_p, axis, several=True)
+    log_p, g = frame.rows(log_p), frame.broadcast("g", frame.beside("g", g))
+    return frame.of_rows(g - frame.xp.exp(log_p) * frame.xp.sum(g, axis=-1, keepdims=True))
+
+
+def logsumexp_vjp(scores: Array, lse: Array, g: Array, /, *, axis: Axes = -1) -> Array:
+    """Gradient of logsumexp, whose result is with or without its axes of length 1."""
+    xp = array_namespace(scores)
+    frame = Frame(xp, "scores", scores, axis, several=True)
+    lse, g = (frame.results(name, frame.beside(name, given)) for name, given in (("lse", lse), ("g", g)))
+    has_classes = lse != -math.inf
+    z = frame.rows(scores) - xp.where(has_classes, lse, 0.0)
+    return frame.of_rows(xp.where(has_classes, g * xp.exp(xp.where(has_classes, z, 0.0)), 0.0))
+
+
+def entmax_vjp(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
+    """Gradient of entmax with respect to the scores."""
+    frame = Frame(array_namespace(p), "p", p, axis, several=False)
+    a = order_less_one(frame, alpha)
+    p, g = frame.rows(p), frame.broadcast("g", frame.beside("g", g))
+    return frame.of_rows(product(frame.xp, p, g, a))
+
+
+def entmax_alpha_grad(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
+    """Gradient of entmax with respect to alpha."""
+    xp = array_namespace(p)
+    frame = Frame(xp, "p", p, axis, several=False)
+    a = order_less_one(frame, alpha)
+    p, g = frame.rows(p), frame.broadcast("g", frame.beside("g", g))
+    gradient = -xp.sum(product(xp, p, g, a) * curvature(xp, p, a), axis=-1, keepdims=True)
+    return frame.dropped(frame.as_float(gradient))
+
+
+def tsallis_entropy(p: Array, /, alpha: Array, *, axis: int = -1) -> Array:
+    """Tsallis entropy: sum of p (1 - p^a) / a / alpha, whose terms are all >= 0."""
+    xp = array_namespace(p)
+    frame = Frame(xp, "p", p, axis, several=False)
+    a = order_less_one(frame, alpha)
+    p = frame.rows(p)
+    log_p = xp.log(xp.where(p == 0, 1.0, p))
+    is_whole = a == math.inf
+    safe = _select(xp, (a == 0) | is_whole, xp.ones_like(p), a)
+    terms = _select(xp, a == 0, -p * log_p, _select(xp, is_whole, p * 0, -p * xp.expm1(safe * log_p) / safe))
+    return frame.dropped(frame.as_float(xp.sum(terms, axis=-1, keepdims=True) / (a + 1)))
+
+
+def product(xp: Any, p: Array, g: Array, a: Any) -> Array:  # noqa: ANN401  a namespace; a number or an array
+    """Return J g at rows of probabilities, a = alpha - 1; it is linear in g, as derivatives must be."""
+    is_in = p != 0  # NaN too, which stays
+    if isinstance(a, float) and a == 0:
+        above = xp.where(is_in, g, 0.0)  # outside the support an infinite g does not count
+        return p * (above - xp.sum(p * above, axis=-1, keepdims=True))
+    if (isinstance(a, float) and a <= 1) or p.shape[-1] == 0:
+        s = _weights(xp, p, is_in, a)
+        return s * _centred(xp, s, xp.where(is_in, g, 0.0))
+    lowest = xp.min(xp.where(is_in, p, math.inf), axis=-1, keepdims=True)
+    place = xp.cumulative_sum(xp.ones_like(p, dtype=xp.int32), axis=-1, dtype=xp.int32)
+    first = xp.min(xp.where(p == lowest, place, p.shape[-1] + 1), axis=-1, keepdims=True)
+    base = xp.sum(xp.where((place == first) & (a > 1), g, 0.0), axis=-1, keepdims=True)
+    reference = xp.where((a > 1) & (lowest < math.inf), lowest, 1.0)
+    above = _centred(xp, _weights(xp, p / reference, is_in, a), xp.where(is_in, g - base, 0.0))
+    return xp.where(is_in & (a < math.inf), _weights(xp, p, is_in, a) * above, p * 0)
+
+
+def _centred(xp: Any, s: Array, g: Array) -> Array:  # noqa: ANN401
+    """Return g less its mean by the weights s."""
+    total = xp.sum(s, axis=-1, keepdims=True)
+    return g - xp.sum(s * g, axis=-1, keepdims=True) / xp.where(total == 0, 1.0, total)
+
+
+def _weights(xp: Any, p: Array, is_in: Array, a: Any) -> Array:  # noqa: ANN401
+    """Return p^(1 - a), finite, and 0 outside the support."""
+    inside = xp.where(is_in, p, 1.0)
+    if isinstance(a, float) and a in (0.5, 1.0):
+        return xp.where(is_in, xp.sqrt(inside) if a < 1 else inside * 0 + 1, 0.0)
+    logs = (1 - _finite(xp, a)) * xp.log(inside)
+    highest = math.log(float(xp.finfo(p.dtype).max)) - 1
+    return xp.where(is_in, xp.exp(xp.where(logs > highest, highest, logs)), 0.0)
+
+
+def _finite(xp: Any, a: Any) -> Any:  # noqa: ANN401
+    """Return a, and anything finite where it is infinite."""
+    return (a if a < math.inf else 1.0) if isinstance(a, float) else xp.where(a < math.inf, a, 1.0)
+
+
+def curvature(xp: Any, p: Array, a: Any) -> Array:  # noqa: ANN401
+    """Return l^2 phi'(a l), l = log p on the support, phi(x) = expm1(x) / x: dp / dalpha = -J of it."""
+    log_p = xp.log(xp.where(p == 0, 1.0, p))
+    x = _finite(xp, a) * log_p
+    is_small = xp.abs(x) < 0.5  # noqa: PLR2004  the series below has its digits there, the closed form beyond
+    near = xp.where(is_small, x, 0.0)
+    series = xp.zeros_like(x)
+    for n in range(_TERMS, -1, -1):  # phi'(x) = sum_n x^n / (n! (n + 2))
+        series = series * near + 1 / (math.factorial(n) * (n + 2))
+    far = xp.where(is_small, 1.0, x)
+    return log_p * log_p * xp.where(is_small, series, (xp.exp(far) * (far - 1) + 1) / (far * far))
+
+
+_TERMS = 14
+
+
+def _select(xp: Any, condition: Any, yes: Any, no: Any) -> Any:  # noqa: ANN401
+    """Choose by a condition that is a bool or an array."""
+    return (yes if condition else no) if isinstance(condition, bool) else xp.where(condition, yes, no)

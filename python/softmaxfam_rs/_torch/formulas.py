@@ -1,0 +1,221 @@
+"""Derivatives of the maps in torch's own operations: differentiable again, on any device and under any transform.
+
+The compiled kernels compute the first ones; these are what a second derivative, vmap or another device needs. Sums are
+in float32 or better. With respect to scores, J g = s (g - <s, g> / sum s), s = p^(2-alpha) on the support (Peters,
+Niculae, Martins 2019), and dp/dalpha = -J k, k = l^2 phi'(a l), l = log p, a = alpha - 1,
+phi'(x) = (e^x (x-1) + 1) / x^2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Rows = Tensor | float
+
+SERIES_TERMS = 20  # of phi' for |x| < 1/2: the next one is below 2^-53
+
+
+def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in at least float32, in which sums over classes are safe."""
+    narrow = {torch.float16, torch.bfloat16}
+    return tuple(tensor.float() if tensor.dtype in narrow else tensor for tensor in tensors)
+
+
+def total(tensor: Tensor, axes: Sequence[int]) -> Tensor:
+    """Sum over the classes, their axes kept."""
+    return tensor.sum(tuple(axes), keepdim=True) if axes else tensor
+
+
+def safe_ratio(above: Tensor, below: Tensor) -> Tensor:
+    """Divide, with 0 for 0 / 0: rows without any class have the gradient 0."""
+    return above / torch.where(below == 0, 1, below)
+
+
+def centred(s: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
+    """J g = s (g - <s, g> / sum s); where s is 0 an infinite g does not count."""
+    g = torch.where(s == 0, 0, g)
+    return s * (g - safe_ratio(total(s * g, axes), total(s, axes)))
+
+
+def exponent_weights(p: Tensor, alpha: Rows) -> Tensor:
+    """S = p^(2-alpha) on the support, which holds NaN too."""
+    outside = p <= 0
+    return torch.where(outside, 0, torch.where(outside, 1, p) ** (2 - alpha))
+
+
+def support_logs(p: Tensor) -> Tensor:
+    """Log p on the support, 0 elsewhere."""
+    return torch.where(p <= 0, 1, p).log()
+
+
+def curvature(logs: Tensor, alpha: Rows) -> Tensor:
+    """l^2 phi'((alpha - 1) l), by the series of phi' near 0: sum_n x^n / (n! (n + 2))."""
+    x = (alpha - 1) * logs
+    is_near = x.abs() < 0.5  # noqa: PLR2004  where the closed form starts to lose digits
+    near, far = torch.where(is_near, x, 0), torch.where(is_near, 1, x)
+    series = torch.zeros_like(x)
+    for n in reversed(range(SERIES_TERMS)):
+        series = 1 / (n + 2) + series * near / (n + 1)
+    return logs**2 * torch.where(is_near, series, (far.exp() * (far - 1) + 1) / far**2)
+
+
+def softmax_vjp(p: Tensor, g: Tensor, axes: Sequence[int], temperature: Rows) -> Tensor:
+    """Gradient of softmax, from its result."""
+    wide, g_wide = widened(p, g)
+    g_wide = torch.where(wide == 0, 0, g_wide)
+    return (wide * (g_wide - total(wide * g_wide, axes)) / temperature).to(p.dtype)
+
+
+def log_softmax_vjp(log_p: Tensor, g: Tensor, axes: Sequence[int], temperature: Rows) -> Tensor:
+    """Gradient of log_softmax, from its result; an absent class has none."""
+    wide, g_wide = widened(log_p, g)
+    g_wide = torch.where(wide == -torch.inf, 0, g_wide)
+    return ((g_wide - wide.exp() * total(g_wide, axes)) / temperature).to(log_p.dtype)
+
+
+def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, where: Tensor | None, temperature: Rows) -> Tensor:
+    """Gradient of logsumexp, from scores and result; `lse` and `g` have axes of length 1."""
+    wide, lse_wide, g_wide = widened(scores, lse, g)
+    absent = torch.broadcast_to(lse_wide == -torch.inf, wide.shape)
+    if where is not None:
+        absent = absent | ~where
+    x = torch.where(absent, 0, wide)
+    lse_wide = torch.where(lse_wide == -torch.inf, 0, lse_wide)
+    p = torch.where(absent, 0, (x / temperature - lse_wide).exp())
+    return (g_wide * p / temperature).to(scores.dtype)
+
+
+def entmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperature: Rows) -> Tensor:
+    """Gradient of entmax with respect to the scores, from its result."""
+    wide, g_wide = widened(p, g)
+    return (entmax_jacobian(wide, g_wide, alpha, axes) / temperature).to(p.dtype)
+
+
+def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """J g; for alpha > 2, where s is unbounded, g is first centred at its largest, which J does not see."""
+    if isinstance(alpha, Tensor) or alpha > 2:  # noqa: PLR2004  where s starts to be unbounded
+        (axis,) = axes
+        smallest = torch.where(p <= 0, torch.inf, p).argmin(axis, keepdim=True) if p.ndim else None
+        g = torch.where(p == 0, 0, g - (g if smallest is None else g.gather(axis, smallest)))
+    return centred(exponent_weights(p, alpha), g, axes)
+
+
+def entmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """<g, dp/dalpha> for each row, axes kept, from the result of entmax."""
+    wide, g_wide = widened(p, g)
+    product = entmax_jacobian(wide, g_wide, alpha, axes) * curvature(support_logs(wide), alpha)
+    return -total(product, axes).to(p.dtype)
+
+
+def entmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """dp/dalpha of entmax."""
+    (wide,) = widened(p)
+    return -entmax_jacobian(wide, curvature(support_logs(wide), alpha), alpha, axes).to(p.dtype)
+
+
+def budget_vjp(p: Tensor, g: Tensor, axes: Sequence[int], temperature: Rows) -> Tensor:
+    """Gradient of budget_sparsemax: sparsemax's, over the classes strictly between 0 and 1."""
+    wide, g_wide = widened(p, g)
+    return (centred(_between(wide), g_wide, axes) / temperature).to(p.dtype)
+
+
+def budget_grad(p: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
+    """<g, dp/dbudget> for each row, axes kept: the mean of g over those classes."""
+    wide, g_wide = widened(p, g)
+    s = _between(wide)
+    return safe_ratio(total(s * torch.where(s == 0, 0, g_wide), axes), total(s, axes)).to(p.dtype)
+
+
+def budget_jvp(p: Tensor, axes: Sequence[int]) -> Tensor:
+    """dp/dbudget of budget_sparsemax."""
+    s = _between(*widened(p))
+    return safe_ratio(s, total(s, axes)).to(p.dtype)
+
+
+def _between(p: Tensor) -> Tensor:
+    return torch.where(p.isnan(), p, ((p > 0) & (p < 1)).to(p.dtype))
+
+
+def normmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperature: Rows) -> Tensor:
+    """Gradient of normmax, from its result; see `_normmax_parts`."""
+    wide, g_wide = widened(p, g)
+    slope, weight, norm = _normmax_parts(wide, g_wide, alpha, axes)
+    w = weight * slope * norm ** (alpha - 1) / (alpha - 1)
+    return ((w - wide * total(w, axes)) / temperature).to(p.dtype)
+
+
+def normmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """<g, dp/dalpha> of normmax for each row, axes kept."""
+    wide, g_wide = widened(p, g)
+    change = normmax_alpha_jvp(wide, alpha, axes)
+    return total(torch.where(change == 0, 0, g_wide) * change, axes).to(p.dtype)
+
+
+def normmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """dp/dalpha of normmax: of v, then of v / sum v."""
+    (wide,) = widened(p)
+    _, weight, norm = _normmax_parts(wide, wide, alpha, axes)
+    logs = support_logs(wide) - norm.log()  # of v
+    powers = torch.where(wide <= 0, 0, torch.where(wide <= 0, 1, wide / norm) ** alpha)
+    # d tau / d alpha, of sum v^alpha = 1
+    shift = -total(powers * logs, axes) * norm / alpha
+    change = -(wide * logs + weight * norm ** (alpha - 1) * shift) / (alpha - 1)
+    return (change - wide * total(change, axes)).to(p.dtype)
+
+
+def _normmax_parts(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """(g - <p, g>, p^(2-alpha) on the support, |p|_alpha).
+
+    normmax is v / sum v with v_i = [x_i/T - tau]_+^(1/(alpha-1)), sum v^alpha = 1: so v = p / |p|_alpha, and along a
+    change of the scores dv = v^(2-alpha) (dx/T - <p, dx/T>) / (alpha-1).
+    """
+    norm = total(torch.where(p <= 0, 0, torch.where(p <= 0, 1, p) ** alpha), axes)
+    norm = torch.where(norm == 0, 1, norm) ** (1 / alpha)
+    g = torch.where(p == 0, 0, g)
+    return g - total(p * g, axes), exponent_weights(p, alpha), norm
+
+
+def tsallis_grad(p: Tensor, g: Tensor, alpha: Rows) -> Tensor:
+    """Gradient of the entropy -sum p l phi(a l) / alpha, phi(x) = expm1(x) / x: -(l phi(a l) + p^a) / alpha."""
+    wide, g_wide = widened(p, g)
+    a, logs = alpha - 1, support_logs(wide)
+    slope = -(logs * _phi(a * logs) + (a * logs).exp()) / alpha
+    order = torch.as_tensor(a, dtype=wide.dtype, device=wide.device)
+    at_zero = torch.where(order > 0, 1 / (torch.where(order > 0, order, 1) * alpha), torch.inf)
+    return (g_wide * torch.where(wide == 0, at_zero, slope)).to(p.dtype)
+
+
+def tsallis_alpha_grad(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """Differentiate the entropy with respect to alpha, axes kept."""
+    (wide,) = widened(p)
+    logs = support_logs(wide)
+    terms = logs * _phi((alpha - 1) * logs) / alpha**2 - curvature(logs, alpha) / alpha
+    return total(torch.where(wide == 0, 0, wide * terms), axes).to(p.dtype)
+
+
+def _phi(x: Tensor) -> Tensor:
+    """expm1(x) / x, by its series near 0, which keeps digits in derivatives too."""
+    is_near = x.abs() < 0.5  # noqa: PLR2004  as in `curvature`
+    near, far = torch.where(is_near, x, 0), torch.where(is_near, 1, x)
+    series = torch.ones_like(x)
+    for n in reversed(range(2, SERIES_TERMS)):
+        series = 1 + series * near / n
+    return torch.where(is_near, series, far.expm1() / far)
+
+
+def temperature_grad(scores: Tensor, gradient: Tensor, temperature: Tensor) -> Tensor:
+    """Gradient with respect to the temperature, from that with respect to the scores: -<gradient, x> / T."""
+    x, gradient_wide = widened(scores, gradient)
+    x = torch.where(gradient_wide == 0, 0, x)  # an absent class may have any score
+    return to_rows(-gradient_wide * x / temperature, temperature)
+
+
+def to_rows(gradient: Tensor, rows: Tensor) -> Tensor:
+    """Sum a gradient down to the shape that was broadcast, in its dtype."""
+    return gradient.sum_to_size(rows.shape).to(rows.dtype)

@@ -1,0 +1,254 @@
+"""The maps on tensors without derivatives: by the compiled core in CPU memory, else by the generic path on the device.
+
+Options come as an operator takes them: where a tensor `rows` or `temperatures` holds a number for each row, `number`
+and `temperature` do not count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Buffer, Parameter
+
+from softmaxfam_rs import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .operators import Value
+
+    Axes = Sequence[int]
+
+core: Any = _core  # its stub speaks of NumPy's arrays
+
+
+def _empty(model: Tensor, shape: tuple[int, ...], dtype: str) -> Tensor:
+    return model.new_empty(shape, dtype=getattr(torch, dtype))
+
+
+_core.adopt(
+    Tensor,
+    getattr(Tensor, "__dlpack_c_exchange_api__", None),  # of torch 2.10 and later
+    lambda tensor: tensor.detach().__dlpack__(),
+    torch.empty_like,
+    _empty,
+)
+
+PLAIN = frozenset({Tensor, Parameter, Buffer})  # classes that add nothing to what a tensor is
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether the core can read the memory of a tensor."""
+    return type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
+
+
+def per_row(rows: Tensor | None, number: float) -> Value:
+    """Give the core float64: one number, or one for each row."""
+    return number if rows is None else rows.detach().double().resolve_neg()
+
+
+def chosen(rows: Tensor | None, number: float) -> Value:
+    """Give others the numbers for each row, or the one for all."""
+    return number if rows is None else rows
+
+
+def generic(function: str, scores: Tensor, *args: Value, **options: Value) -> Value:
+    """Call the generic path, on the device of the tensor."""
+    from softmaxfam_rs import _generic  # noqa: PLC0415  slow to import, and rare
+
+    return getattr(_generic, function)(scores, *args, **options)
+
+
+def logsumexp(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    keepdims: bool,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    if is_plain(scores):
+        return core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
+    return generic(
+        "logsumexp",
+        scores,
+        axis=tuple(axes),
+        keepdims=keepdims,
+        where=where,
+        temperature=chosen(temperatures, temperature),
+    )
+
+
+def weighted_logsumexp(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    weights: Tensor,
+    keepdims: bool,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    if is_plain(scores):
+        weights = weights.detach().double()
+        temperatures = per_row(temperatures, temperature)
+        return core.weighted_logsumexp(scores, weights, axes, keepdims, True, where, temperatures, out)
+    options = {
+        "axis": tuple(axes),
+        "keepdims": keepdims,
+        "where": where,
+        "temperature": chosen(temperatures, temperature),
+    }
+    return generic("logsumexp", scores, weights=weights, return_sign=True, **options)
+
+
+def softmax(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    if is_plain(scores):
+        return core.softmax(scores, axes, where, per_row(temperatures, temperature), out)
+    return generic("softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
+
+
+def log_softmax(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    if is_plain(scores):
+        return core.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
+    return generic("log_softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
+
+
+def top_log_probs(
+    scores: Tensor, where: Tensor | None, temperatures: Tensor | None, temperature: float, k: int, axes: Axes
+) -> Value:
+    if is_plain(scores):
+        return core.top_log_probs(scores, k, axes[0], where, per_row(temperatures, temperature))
+    return tuple(
+        generic("top_log_probs", scores, k, axis=axes[0], where=where, temperature=chosen(temperatures, temperature))
+    )
+
+
+def entmax(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    return _with_parameter("entmax", scores, where, temperatures, temperature, rows, number, axes, out)
+
+
+def normmax(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    return _with_parameter("normmax", scores, where, temperatures, temperature, rows, number, axes, out)
+
+
+def budget_sparsemax(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    axes: Axes,
+    out: Tensor | None = None,
+) -> Value:
+    return _with_parameter("budget_sparsemax", scores, where, temperatures, temperature, rows, number, axes, out)
+
+
+def _with_parameter(
+    function: str,
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    axes: Axes,
+    out: Tensor | None,
+) -> Value:
+    if is_plain(scores):
+        parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
+        return getattr(core, function)(scores, parameter, axes[0], where, temperatures, out)
+    parameter = chosen(rows, number)
+    return generic(
+        function, scores, parameter, axis=axes[0], where=where, temperature=chosen(temperatures, temperature)
+    )
+
+
+def entmax_threshold(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    axes: Axes,
+) -> Value:
+    if is_plain(scores):
+        parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
+        return core.entmax_threshold(scores, parameter, axes[0], where, temperatures)
+    parameter = chosen(rows, number)
+    return tuple(
+        generic(
+            "entmax_threshold",
+            scores,
+            parameter,
+            axis=axes[0],
+            where=where,
+            temperature=chosen(temperatures, temperature),
+        )
+    )
+
+
+def entmax_sparse(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    max_support: int | None,
+    axes: Axes,
+) -> Value:
+    if is_plain(scores):
+        parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
+        return core.entmax_sparse(scores, parameter, axes[0], where, temperatures, max_support)[0]
+    parameter = chosen(rows, number)
+    options = {
+        "axis": axes[0],
+        "where": where,
+        "temperature": chosen(temperatures, temperature),
+        "max_support": max_support,
+    }
+    return tuple(generic("entmax_sparse", scores, parameter, **options))[:3]
+
+
+def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -> Value:
+    if is_plain(p):
+        return core.tsallis_entropy(p, per_row(rows, number), axes[0])
+    return generic("tsallis_entropy", p, chosen(rows, number), axis=axes[0])
