@@ -1,7 +1,7 @@
 """Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, computed in Rust.
 
-Arrays of NumPy, torch, JAX, Dask, CuPy and of any other library with the array-API standard are taken and returned; those
-of NumPy, and of torch in CPU memory, are read in place by the compiled core.
+Arrays of NumPy, torch, JAX, Dask, CuPy and of any other library with the array-API standard are taken and returned;
+those of NumPy, and of torch in CPU memory, are read in place by the compiled core.
 
 The contract at the edges, the same for every function:
 
