@@ -2,9 +2,15 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["python/softmaxfam_rs/torch/*"]
+PARTS = {
+    "torch": ["python/softmaxfam_rs/torch/*", "python/softmaxfam_rs/_torch/*", "tests/typing/*"],
+    "dask": ["python/softmaxfam_rs/_dask*.py"],
+    "jax": ["python/softmaxfam_rs/_generic/_jax.py"],
+}
+MISSING = [library for library in PARTS if find_spec(library) is None]
+collect_ignore_glob = [part for library in MISSING for part in PARTS[library]]
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     """Say what is left out."""
-    return f"examples left out, torch is not installed: {', '.join(collect_ignore_glob)}" if collect_ignore_glob else ""
+    return [f"examples left out, {library} is not installed: {', '.join(PARTS[library])}" for library in MISSING]

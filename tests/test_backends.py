@@ -1,14 +1,14 @@
-"""Every public function on arrays of every library: the contract of the NumPy functions, whose values are the reference."""
+"""Every public function on arrays of every library: the contract of NumPy's functions, with their values."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
-from backends import BACKENDS, HALVES, is_served, on_each_backend, parameter
+from backends import BACKENDS, HALVES, call_with_defaults, is_served, on_each_backend, parameter
 from reference import dtype_of, eps_of
-from softmaxfam_rs._capabilities import FUNCTIONS
+from softmaxfam_rs._capabilities import CAPABILITIES, FUNCTIONS
 
 INF, NAN = np.inf, np.nan
 GENERIC_SLACK = 32  # of the rounding unit times max(1, |result|): what docs/backends.md promises of the generic path
@@ -91,7 +91,11 @@ CASES = {
         "alphas up to 2": lambda a: sf.entmax(a(SCORES), a(ALPHAS[:5, :1].min() + ALPHAS * 0)),
         "alphas with inf": lambda a: sf.entmax(a(SCORES), a(np.where(ALPHAS == 2, INF, ALPHAS)), where=a(MASK)),
     },
-    "normmax": {**maps(sf.normmax), **each(sf.normmax, [1.2, 5.0, INF]), "alphas": lambda a: sf.normmax(a(SCORES), a(ALPHAS + 1))},
+    "normmax": {
+        **maps(sf.normmax),
+        **each(sf.normmax, [1.2, 5.0, INF]),
+        "alphas": lambda a: sf.normmax(a(SCORES), a(ALPHAS + 1)),
+    },
     "budget_sparsemax": {
         **maps(sf.budget_sparsemax, 1.0),
         "none": lambda a: sf.budget_sparsemax(a(EDGES), 0),
@@ -128,7 +132,8 @@ CASES = {
         "without classes": lambda a: sf.logsumexp_vjp(a(SCORES), a(np.full(6, -INF)), a(G[:, 0])),
     },
     "entmax_vjp": {
-        f"alpha {alpha}": lambda a, alpha=alpha: sf.entmax_vjp(a(P), a(G), alpha) for alpha in (0.5, 1.0, 1.5, 2.0, 2.5, INF)
+        f"alpha {alpha}": lambda a, alpha=alpha: sf.entmax_vjp(a(P), a(G), alpha)
+        for alpha in (0.5, 1.0, 1.5, 2.0, 2.5, INF)
     }
     | {"alphas, axis 0": lambda a: sf.entmax_vjp(a(P.T), a(G.T), a(ALPHAS.T), axis=0)},
     "entmax_alpha_grad": {
@@ -171,7 +176,12 @@ def assert_near(got, expected, slack):
 
 @pytest.mark.parametrize(
     ("backend", "function", "dtype"),
-    [parameter(backend, function, dtype) for backend in BACKENDS[1:] for function in FUNCTIONS for dtype in backend.dtypes],
+    [
+        parameter(backend, function, dtype)
+        for backend in BACKENDS[1:]
+        for function in FUNCTIONS
+        for dtype in backend.dtypes
+    ],
 )
 def test_values(backend, function, dtype):
     if not is_served(function, backend):
@@ -188,6 +198,15 @@ def test_values(backend, function, dtype):
             assert_near(backend.numpy(got), expected, 2 if dtype in HALVES else GENERIC_SLACK)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradients_of_torch_are_as_the_table_says(function):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    result = call_with_defaults(function, torch.from_numpy(P[:5]).requires_grad_())
+    parts = [part for part in (result if isinstance(result, tuple) else (result,)) if isinstance(part, torch.Tensor)]
+    floats = [part for part in parts if part.is_floating_point()]
+    assert all(part.requires_grad == CAPABILITIES[function]["torch"].gradient for part in floats) and floats
 
 
 @on_each_backend
@@ -207,6 +226,7 @@ def test_the_default_options_are_those_of_numpy(backend):
         assert_near(backend.numpy(call(backend.array(x))), call(x), GENERIC_SLACK)
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     alpha=st.floats(0.2, 12) | st.sampled_from([1.0, 1.5, 2.0, INF]),
@@ -220,6 +240,7 @@ def test_the_generic_path_agrees_with_the_core(scores, alpha, is_array):
     assert p.sum() == pytest.approx(1, abs=64 * eps_of("float64"))
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),
     share=st.floats(0, 1),

@@ -1,4 +1,7 @@
-"""Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, for NumPy arrays, computed in Rust.
+"""Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, computed in Rust.
+
+Arrays of NumPy, torch, JAX, Dask, CuPy and of any other library with the array-API standard are taken and returned;
+those of NumPy, and of torch in CPU memory, are read in place by the compiled core.
 
 The contract at the edges, the same for every function:
 
@@ -7,10 +10,11 @@ The contract at the edges, the same for every function:
 - -inf is an absent class: its probability is exactly 0; a row of nothing else: logsumexp -inf, maps NaN;
 - ``where`` False is an absent class too, whatever its score;
 - a row that is masked as a whole: logsumexp -inf, maps 0, log_softmax -inf;
-- an empty axis: logsumexp -inf, maps empty; a 0-d array is one class; integers and bool become float64;
+- an empty axis: logsumexp -inf, maps empty; a 0-d array is one class; integers and bool become float64 (of torch and
+  JAX their default float);
 - float16 and bfloat16 (of ml_dtypes) are computed in float32 or better and rounded once.
 
-Results have the same bits for any number of threads, any batch size and any instruction set.
+Results of the core have the same bits for any number of threads, any batch size and any instruction set.
 """
 
 from ._config import get_num_threads, set_num_threads, show_config

@@ -1,4 +1,4 @@
-"""The one table of what runs where: dispatch, errors, test marks and docs/backends.md read it."""
+"""The one table of what runs where: dispatch, errors, tests and docs/backends.md read it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from typing import NamedTuple
 
 
 class Capability(NamedTuple):
-    """How one library's arrays are served by one public function.
+    """How arrays of one library are served by one public function.
 
     Attributes
     ----------
     path : str
-        "core" (the compiled core, without a copy), "generic" (array-API calls, on the array's own device),
-        "states" (lazily, by states of the chunks that are merged), "chunks" (lazily, the core on each chunk, the class
-        axis in one chunk) or "no".
+        One of `PATHS`.
     gradient : bool
         Whether automatic differentiation of the library goes through it.
     reason : str
-        Why a "no" above; part of errors, docs and skips.
+        Why a path is "no", and what to call; part of errors and docs.
     """
 
     path: str
@@ -25,27 +23,47 @@ class Capability(NamedTuple):
     reason: str = ""
 
 
-LIBRARIES = ("numpy", "torch", "jax", "dask", "cupy", "other")  # "other": any namespace of the array-API standard
+PATHS = {
+    "core": "the compiled core, without a copy",
+    "array calls": "calls of the array-API standard, on the device of the array",
+    "merged blocks": "lazily; states of the blocks are merged, so that the class axis stays cut as it is",
+    "whole rows": "lazily; the class axis is brought into one block, others stay cut as they are",
+    "no": "a TypeError that says why",
+}
+LIBRARIES = {  # by the names that errors and tests use; the last one is any other namespace of the standard
+    "numpy": "NumPy",
+    "torch": "torch on the CPU",
+    "jax": "JAX",
+    "dask": "Dask",
+    "cupy": "CuPy",
+    "other": "others",
+}
 
 _EXPONENTIAL = ("logsumexp", "softmax", "log_softmax", "top_log_probs")
-_SPARSE = ("sparsemax", "entmax", "normmax", "budget_sparsemax", "entmax_threshold", "tsallis_entropy")
-_GRADIENTS = ("softmax_vjp", "log_softmax_vjp", "logsumexp_vjp", "entmax_vjp", "entmax_alpha_grad")
-FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, "entmax_sparse", *_GRADIENTS)
+_SPARSE = ("sparsemax", "entmax", "normmax", "budget_sparsemax", "entmax_threshold", "entmax_sparse")
+_OF_RESULTS = (
+    "tsallis_entropy",
+    "softmax_vjp",
+    "log_softmax_vjp",
+    "logsumexp_vjp",
+    "entmax_vjp",
+    "entmax_alpha_grad",
+)
+FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS)
 
 CAPABILITIES: dict[str, dict[str, Capability]] = {
     function: {
         "numpy": Capability("core"),
         "torch": Capability("core", gradient=True),
-        "jax": Capability("generic", gradient=True),
-        "dask": Capability("states" if function in _EXPONENTIAL else "chunks"),
-        "cupy": Capability("generic"),
-        "other": Capability("generic"),
+        "jax": Capability("array calls", gradient=function != "entmax_sparse"),
+        "dask": Capability("merged blocks" if function in _EXPONENTIAL else "whole rows"),
+        "cupy": Capability("array calls"),
+        "other": Capability("array calls"),
     }
     for function in FUNCTIONS
 }
 CAPABILITIES["entmax_sparse"]["dask"] = Capability(
-    "no",
-    reason="the size of its result depends on the data; take entmax, or give scores.compute() to entmax_sparse",
+    "no", reason="the size of its result depends on the data; take entmax, or scores.compute()"
 )
 
 
@@ -56,6 +74,25 @@ def capability(function: str, library: str) -> Capability:
 
 
 def refusals(library: str) -> dict[str, str]:
-    """Return the functions that a library's arrays are not taken by, with the reasons."""
+    """Return the functions that do not take a library's arrays, with the reasons."""
     rows = ((function, capability(function, library)) for function in FUNCTIONS)
     return {function: found.reason for function, found in rows if found.path == "no"}
+
+
+def table() -> str:
+    """Return the table as Markdown, as docs/backends.md holds it.
+
+    Examples
+    --------
+    >>> print(table().splitlines()[0])
+    | | NumPy | torch on the CPU | JAX | Dask | CuPy | others |
+    """
+    lines = [["", *LIBRARIES.values()], ["---"] * (len(LIBRARIES) + 1)]
+    lines += [
+        [f"`{function}`", *(_cell(row[library]) for library in LIBRARIES)] for function, row in CAPABILITIES.items()
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines) + "\n"
+
+
+def _cell(found: Capability) -> str:
+    return f"no: {found.reason}" if found.reason else found.path + (", gradients" if found.gradient else "")

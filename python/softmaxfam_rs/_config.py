@@ -3,6 +3,9 @@
 import platform
 
 from . import _core
+from ._capabilities import LIBRARIES
+
+BACKENDS = tuple(LIBRARIES)[:-1]  # the last one are all others
 
 
 def set_num_threads(n: int, /) -> None:
@@ -72,7 +75,7 @@ def show_config() -> Config:
     from importlib import metadata  # noqa: PLC0415  slow to import
 
     versions = {}
-    for name in ("numpy", "torch", "cupy", "ml_dtypes"):
+    for name in (*BACKENDS, "ml_dtypes", "array_api_compat"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -84,6 +87,6 @@ def show_config() -> Config:
         isa=_core.isa(),
         isa_available=_core.isa_available(),
         threads=_core.get_num_threads(),
-        backends=["numpy"],
+        backends=[name for name in BACKENDS if versions[name] != "not installed"],
         **versions,
     )

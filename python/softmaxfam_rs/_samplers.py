@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import operator
 import os
-import tempfile
-import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -341,6 +338,9 @@ class AliasTable(Sampler):
         ...     sf.AliasTable.load(f"{folder}/table.npz")
         AliasTable(2 classes, 2 positive, 24 bytes)
         """
+        import tempfile  # noqa: PLC0415  slow to import, as those of `load`
+        from pathlib import Path  # noqa: PLC0415
+
         target = Path(path)
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
         try:
@@ -362,10 +362,13 @@ class AliasTable(Sampler):
         ValueError
             Where it is damaged, or something else.
         """
+        from pathlib import Path  # noqa: PLC0415
+        from zipfile import BadZipFile  # noqa: PLC0415
+
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as parts:
                 return cls._restored(parts["slots"], float(parts["power"]), str(parts["format"]))
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} is no alias table: {error}; write one with AliasTable.save") from error
 
     @classmethod
