@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import softmaxfam_rs as sf
 from reference import dtype_of
 from softmaxfam_rs._capabilities import LIBRARIES, capability
 
@@ -89,7 +90,7 @@ BACKENDS = (
     Backend("numpy", "numpy", ("float16", "bfloat16", "float32", "float64")),
     Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64")),
     Backend("jax", "jax.numpy", ("float16", "bfloat16", "float32")),  # float64 needs a switch: test_jax.py
-    Backend("dask", "dask.array", ("float16", "float32", "float64")),
+    Backend("dask", "dask.array", ("float16", "bfloat16", "float32", "float64")),
     Backend("cupy", "cupy", ("float16", "float32", "float64")),
     Backend("other", "array_api_strict", ("float32", "float64")),
 )
@@ -113,3 +114,18 @@ on_each_other_backend = pytest.mark.parametrize("backend", [parameter(backend) f
 def is_served(function, backend):
     """Whether the table says that a function takes the arrays of a library."""
     return capability(function, backend.library).path != "no"
+
+
+def call_with_defaults(function, array):
+    """Call a public function on an array of two axes, with what else it needs."""
+    others = {
+        "top_log_probs": (3,),
+        "budget_sparsemax": (1.0,),
+        "tsallis_entropy": (1.5,),
+        "softmax_vjp": (array,),
+        "log_softmax_vjp": (array,),
+        "logsumexp_vjp": (array[:, 0], array[:, 1]),
+        "entmax_vjp": (array, 1.5),
+        "entmax_alpha_grad": (array, 1.5),
+    }
+    return getattr(sf, function)(array, *others.get(function, ()))

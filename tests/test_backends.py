@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
-from backends import BACKENDS, HALVES, is_served, on_each_backend, parameter
+from backends import BACKENDS, HALVES, call_with_defaults, is_served, on_each_backend, parameter
 from reference import dtype_of, eps_of
-from softmaxfam_rs._capabilities import FUNCTIONS
+from softmaxfam_rs._capabilities import CAPABILITIES, FUNCTIONS
 
 INF, NAN = np.inf, np.nan
 GENERIC_SLACK = 32  # of the rounding unit times max(1, |result|): what docs/backends.md promises of the generic path
@@ -198,6 +198,15 @@ def test_values(backend, function, dtype):
             assert_near(backend.numpy(got), expected, 2 if dtype in HALVES else GENERIC_SLACK)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradients_of_torch_are_as_the_table_says(function):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    result = call_with_defaults(function, torch.from_numpy(P[:5]).requires_grad_())
+    parts = [part for part in (result if isinstance(result, tuple) else (result,)) if isinstance(part, torch.Tensor)]
+    floats = [part for part in parts if part.is_floating_point()]
+    assert all(part.requires_grad == CAPABILITIES[function]["torch"].gradient for part in floats) and floats
 
 
 @on_each_backend

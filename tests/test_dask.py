@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import softmaxfam_rs as sf
+from backends import call_with_defaults
 from reference import eps_of
 from softmaxfam_rs._capabilities import CAPABILITIES
 
@@ -18,21 +19,6 @@ def scores():
     return da.from_array(SCORES, chunks=CHUNKS)
 
 
-def first_call(function, array):
-    """Call a function on an array with what else it needs."""
-    others = {
-        "top_log_probs": (3,),
-        "budget_sparsemax": (1.0,),
-        "tsallis_entropy": (1.5,),
-        "softmax_vjp": (array,),
-        "log_softmax_vjp": (array,),
-        "logsumexp_vjp": (array[:, 0], array[:, 1]),
-        "entmax_vjp": (array, 1.5),
-        "entmax_alpha_grad": (array, 1.5),
-    }
-    return getattr(sf, function)(array, *others.get(function, ()))
-
-
 @pytest.fixture
 def no_computing():
     def refuse(*_, **__):
@@ -45,7 +31,7 @@ def no_computing():
 @pytest.mark.parametrize("function", [name for name, row in CAPABILITIES.items() if row["dask"].path != "no"])
 @pytest.mark.usefixtures("no_computing")
 def test_nothing_is_computed(function, scores):
-    result = first_call(function, scores)
+    result = call_with_defaults(function, scores)
     parts = result if isinstance(result, tuple) else (result,)
     assert all(isinstance(part, da.Array) for part in parts)
     assert all(part.chunks[0] == CHUNKS[0] for part in parts)

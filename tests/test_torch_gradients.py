@@ -148,3 +148,24 @@ def test_writing_a_saved_result_is_noticed():
         sf.softmax(torch.randn(2, 3), out=p)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         p.sum().backward()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_path_of_other_devices(name, monkeypatch):
+    # no tensor counts as one in CPU memory, so that all goes as on a GPU
+    function, *arguments = CASES[name]
+
+    def derivatives():
+        results = function(*arguments)
+        results = [results] if isinstance(results, torch.Tensor) else list(results)
+        return [*results, *torch.autograd.grad([result.sin().sum() for result in results], arguments)]
+
+    expected = derivatives()
+    from softmaxfam_rs._torch import arguments as checks
+    from softmaxfam_rs._torch import exponential, gradients, kernels, projections
+
+    for module in (checks, gradients, kernels):
+        monkeypatch.setattr(module, "is_plain", lambda _: False)
+    for module in (exponential, projections):
+        monkeypatch.setattr(module, "is_simple", lambda *_: False)
+    torch.testing.assert_close(derivatives(), expected, rtol=1e-6, atol=1e-9)

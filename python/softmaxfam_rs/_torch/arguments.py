@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from .operators import Operator, Value
 
-FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+HALVES = frozenset({torch.float16, torch.bfloat16})
+FLOATS = HALVES | {torch.float32, torch.float64}
 
 
 def is_simple(scores: Tensor, number: Value) -> bool:
@@ -150,6 +151,8 @@ def _as_floats(name: str, scores: Value) -> Value:
         raise TypeError(f"{name} has layout {scores.layout}, must be torch.strided; convert with {name}.to_dense()")
     if not is_compiling() and scores.is_neg():
         scores = scores.resolve_neg()
+    if scores.is_cuda and scores.dtype in HALVES and torch.is_autocast_enabled("cuda"):
+        return scores.float()  # as for torch.softmax there; on CPU torch leaves the dtype
     if scores.dtype in FLOATS:
         return scores
     if scores.dtype.is_complex or scores.dtype.is_floating_point or scores.is_quantized:
