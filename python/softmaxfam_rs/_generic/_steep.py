@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ._frame import places
 from ._known import repeat
 
 if TYPE_CHECKING:
@@ -57,19 +58,23 @@ def _cut(xp: Any, z: Array, a: Any, log_a: Any) -> Array:  # noqa: ANN401
     if classes == 0:
         return xp.sum(z, axis=-1, keepdims=True)
     ordered = xp.sort(z, axis=-1, descending=True)
-    place = xp.cumulative_sum(xp.ones_like(z, dtype=xp.int32), axis=-1, dtype=xp.int32)
+    place = places(xp, z)
 
     def score_at(k: Array) -> Array:
         return xp.sum(xp.where(place == k, ordered, 0.0), axis=-1, keepdims=True)
 
-    low = xp.min(place, axis=-1, keepdims=True)  # 1: the maximum is in the support
-    high = low + (classes - 1)
-    for _ in range((classes - 1).bit_length()):
+    def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = state
         middle = (low + high + 1) // 2
         score = score_at(middle)
         is_above = z > score
         powers = xp.exp((xp.log(xp.where(is_above, z - score, 1.0)) + log_a) / a)
         total = xp.sum(xp.where(is_above, powers, 0.0), axis=-1, keepdims=True)
         is_inside = (total < 1) & (score > -math.inf)
-        low, high = xp.where(is_inside, middle, low), xp.where(is_inside, high, middle - 1)
-    return score_at(low)
+        return xp.where(is_inside, middle, low), xp.where(is_inside, high, middle - 1)
+
+    near = a * z >= -1 - 8 * float(xp.finfo(z.dtype).eps)  # others have no probability
+    high = xp.sum(xp.astype(near, xp.int32), axis=-1, keepdims=True, dtype=xp.int32)
+    low = xp.ones_like(high)  # the maximum is in the support
+    turns = (classes - 1).bit_length()
+    return score_at(repeat(xp, step, (low, high), times=turns, done=lambda state: state[0] >= state[1])[0])
