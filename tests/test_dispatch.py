@@ -54,7 +54,7 @@ def test_cupy_is_known_by_its_class(monkeypatch):
     stand_in = ModuleType("cupy")
     stand_in.ndarray = ndarray
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
-    monkeypatch.setattr(_dispatch, "_LIBRARY_OF", dict(_dispatch._LIBRARY_OF))  # noqa: SLF001
+    monkeypatch.setattr(_dispatch, "_LIBRARY_OF", dict(_dispatch._LIBRARY_OF))
     assert _dispatch.library_of(ndarray()).name == "cupy"
     assert _dispatch.backend_of("softmax", ndarray(), None, 1.0) is _generic
 

@@ -8,7 +8,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402  after the look for torch
 
 # torch loads its own forward-mode rules by what it has deprecated itself
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning", "ignore:.torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script:FutureWarning", "ignore:.torch.jit.script:DeprecationWarning"
+)
 
 
 def numbers(*shape, seed=0, low=-2.0, high=2.0):
@@ -85,7 +87,14 @@ def test_kernels_and_formulas_agree():
     # without create_graph the core computes the product, with it torch does
     for dtype, tolerance in ((torch.float64, 1e-14), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)):
         x = X.detach().to(dtype).requires_grad_()
-        for function in (sf.softmax, sf.log_softmax, sf.logsumexp, sf.sparsemax, sf.entmax, lambda x: sf.entmax(x, 3.0)):
+        for function in (
+            sf.softmax,
+            sf.log_softmax,
+            sf.logsumexp,
+            sf.sparsemax,
+            sf.entmax,
+            lambda x: sf.entmax(x, 3.0),
+        ):
             results = []
             for create_graph in (False, True):
                 y = function(x)
@@ -105,7 +114,14 @@ def test_half_precision_sums_in_more():
 def test_absent_classes_have_no_gradient():
     x = torch.tensor([[0.0, torch.nan, torch.inf, -torch.inf, 1.0]], requires_grad=True)
     where = torch.tensor([True, False, False, True, True])
-    for function in (sf.softmax, sf.log_softmax, sf.sparsemax, sf.logsumexp, sf.normmax, lambda x, **o: sf.entmax(x, 1.3, **o)):
+    for function in (
+        sf.softmax,
+        sf.log_softmax,
+        sf.sparsemax,
+        sf.logsumexp,
+        sf.normmax,
+        lambda x, **o: sf.entmax(x, 1.3, **o),
+    ):
         y = function(x, where=where)
         (gradient,) = torch.autograd.grad(y, x, torch.full_like(y, 0.5))
         assert (gradient[0, 1:4] == 0).all() and not gradient.isnan().any()
@@ -132,3 +148,24 @@ def test_writing_a_saved_result_is_noticed():
         sf.softmax(torch.randn(2, 3), out=p)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         p.sum().backward()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_path_of_other_devices(name, monkeypatch):
+    # no tensor counts as one in CPU memory, so that all goes as on a GPU
+    function, *arguments = CASES[name]
+
+    def derivatives():
+        results = function(*arguments)
+        results = [results] if isinstance(results, torch.Tensor) else list(results)
+        return [*results, *torch.autograd.grad([result.sin().sum() for result in results], arguments)]
+
+    expected = derivatives()
+    from softmaxfam_rs._torch import arguments as checks
+    from softmaxfam_rs._torch import exponential, gradients, kernels, projections
+
+    for module in (checks, gradients, kernels):
+        monkeypatch.setattr(module, "is_plain", lambda _: False)
+    for module in (exponential, projections):
+        monkeypatch.setattr(module, "is_simple", lambda *_: False)
+    torch.testing.assert_close(derivatives(), expected, rtol=1e-6, atol=1e-9)

@@ -8,11 +8,13 @@ import softmaxfam_rs as sf
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch._subclasses import FakeTensorMode  # noqa: E402  after the look for torch
-from torch.fx.experimental.symbolic_shapes import ShapeEnv  # noqa: E402
 from torch.func import grad, hessian, jacfwd, jacrev, vmap  # noqa: E402
+from torch.fx.experimental.symbolic_shapes import ShapeEnv  # noqa: E402
 
 # torch loads its own forward-mode rules by what it has deprecated itself
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning", "ignore:.torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script:FutureWarning", "ignore:.torch.jit.script:DeprecationWarning"
+)
 
 X = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 ALPHAS = torch.tensor([[1.2], [1.5], [2.0]], dtype=torch.float64)
@@ -137,12 +139,15 @@ OPERATORS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch, within opcheck
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_keep_the_rules(name):
     sf.softmax(X)  # registers them
     arguments = OPERATORS[name]
     operator = getattr(torch.ops.softmaxfam_rs, name).default
-    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor", "test_autograd_registration"))
+    torch.library.opcheck(
+        operator, arguments, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
+    )
     if not name.endswith(("_vjp", "_grad", "_sparse")):
         scores = (arguments[0].clone().requires_grad_(), *arguments[1:])
         torch.library.opcheck(operator, scores, test_utils=("test_aot_dispatch_dynamic",))

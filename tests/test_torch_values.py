@@ -22,7 +22,7 @@ OTHERS = {
     "logsumexp": lambda x, **options: [sf.logsumexp(x, **options)],
     "weighted logsumexp": lambda x, **options: sf.logsumexp(x, weights=[1, -2, 3, 0, 1], return_sign=True, **options),
     "top_log_probs": lambda x, **options: sf.top_log_probs(x, 3, **options),
-    "entmax_threshold": lambda x, **options: sf.entmax_threshold(x, **options),
+    "entmax_threshold": sf.entmax_threshold,
     "entmax_sparse": lambda x, **options: sf.entmax_sparse(x, **options)[:3],
 }
 FUNCTIONS = {**{name: lambda x, f=f, **options: [f(x, **options)] for name, f in MAPS.items()}, **OTHERS}
@@ -58,7 +58,10 @@ def test_the_bits_of_arrays(name, dtype):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_options_are_those_of_arrays(name):
     x = scores()
-    where, temperature = torch.rand(4, 1, 5, generator=torch.Generator().manual_seed(1)) < 0.8, torch.rand(4, 3, 1) + 0.5
+    where, temperature = (
+        torch.rand(4, 1, 5, generator=torch.Generator().manual_seed(1)) < 0.8,
+        torch.rand(4, 3, 1) + 0.5,
+    )
     got = FUNCTIONS[name](x, where=where, temperature=temperature)
     assert_same(got, FUNCTIONS[name](x.numpy(), where=where.numpy(), temperature=temperature.double().numpy()))
 
@@ -178,10 +181,18 @@ MISTAKES = [
     (lambda: sf.top_log_probs(X, 4), ValueError, r"k is 4, must lie in \[1, 3\]"),
     (lambda: sf.entmax_sparse(X, max_support=2), ValueError, "support"),
     (lambda: sf.softmax(X, out=torch.empty(3, 2)), ValueError, r"out has shape \(3, 2\), must have shape \(2, 3\)"),
-    (lambda: sf.softmax(X, out=torch.empty(2, 3).double()), ValueError, "out has dtype float64, must have dtype float32"),
+    (
+        lambda: sf.softmax(X, out=torch.empty(2, 3).double()),
+        ValueError,
+        "out has dtype float64, must have dtype float32",
+    ),
     (lambda: sf.softmax(X, out=torch.empty(1, 3).expand(2, 3)), ValueError, "several elements in one place"),
     (lambda: sf.softmax(X.T, out=X.view(3, 2)), ValueError, "out shares memory with an input"),
-    (lambda: sf.softmax(X.clone().requires_grad_(), out=X.clone()), ValueError, "out is given for tensors that require grad"),
+    (
+        lambda: sf.softmax(X.clone().requires_grad_(), out=X.clone()),
+        ValueError,
+        "out is given for tensors that require grad",
+    ),
     (lambda: sf.softmax_vjp(X, X.double()), TypeError, "g has dtype torch.float64, must be torch.float32 as p"),
     (lambda: sf.softmax(X, where=np.ones(3, dtype=bool)), TypeError, "numpy.ndarray.*one library"),
     (lambda: sf.entmax(np.zeros(3), torch.tensor(1.5)), TypeError, "torch"),

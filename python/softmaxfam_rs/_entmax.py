@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numpy import ndarray
 
 from . import _core
 from ._dispatch import backend_of
 from ._results import Threshold
+from ._typing import array_function, sparse_rows_function, threshold_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from ._results import SparseRows
+    from ._typing import AnyArray, Array
 
 
+@array_function
 def sparsemax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Project x / T onto the simplex: the nearest probabilities, most of them exactly 0.
 
     Parameters
@@ -69,16 +70,17 @@ def sparsemax(
     )
 
 
+@array_function
 def entmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute entmax of order alpha: probabilities of which, above order 1, most are exactly 0.
 
     Parameters
@@ -131,16 +133,17 @@ def entmax(
     )
 
 
+@array_function
 def normmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 2.0,
+    alpha: AnyArray = 2.0,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute argmax_p <p, x/T> - norm_alpha(p) over the simplex: sparse, and flat where it is not.
 
     Parameters
@@ -187,16 +190,17 @@ def normmax(
     )
 
 
+@array_function
 def budget_sparsemax(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    budget: ArrayLike,
+    budget: AnyArray,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Project x / T onto {0 <= p <= 1, sum p = budget}: a soft choice of `budget` classes.
 
     Parameters
@@ -239,14 +243,15 @@ def budget_sparsemax(
     )
 
 
+@threshold_function
 def entmax_threshold(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
 ) -> Threshold:
     """Compute the threshold of entmax: what its probabilities follow from, without them.
 
@@ -297,14 +302,15 @@ def entmax_threshold(
     )
 
 
+@sparse_rows_function
 def entmax_sparse(
-    scores: ArrayLike,
+    scores: Array,
     /,
-    alpha: ArrayLike = 1.5,
+    alpha: AnyArray = 1.5,
     *,
     axis: int = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
     max_support: int | None = None,
 ) -> SparseRows:
     """Compute entmax without its zeros; the dense result is never made.
@@ -350,7 +356,8 @@ def entmax_sparse(
     )
 
 
-def tsallis_entropy(p: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def tsallis_entropy(p: Array, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute the Tsallis entropy (1 - sum p_i^alpha) / (alpha (alpha-1)), Shannon's at alpha = 1.
 
     Parameters

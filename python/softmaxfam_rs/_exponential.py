@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING
 
 from numpy import ndarray
 
 from . import _core
 from ._dispatch import backend_of
 from ._results import TopK
+from ._typing import array_function, signed_reduction, top_k_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from ._typing import Array
+    from ._typing import AnyArray, Array, Axes
 
 
-@overload
+@signed_reduction
 def logsumexp(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = ...,
-    keepdims: bool = ...,
-    where: ArrayLike | None = ...,
-    weights: ArrayLike | None = ...,
-    return_sign: Literal[False] = ...,
-    temperature: ArrayLike = ...,
-    out: NDArray[Any] | None = ...,
-) -> NDArray[Any]: ...
-@overload
-def logsumexp(
-    scores: ArrayLike,
-    /,
-    *,
-    axis: int | tuple[int, ...] | None = ...,
-    keepdims: bool = ...,
-    where: ArrayLike | None = ...,
-    weights: ArrayLike | None = ...,
-    return_sign: Literal[True],
-    temperature: ArrayLike = ...,
-    out: NDArray[Any] | None = ...,
-) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def logsumexp(
-    scores: ArrayLike,
-    /,
-    *,
-    axis: int | tuple[int, ...] | None = -1,
+    axis: Axes = -1,
     keepdims: bool = False,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    where: AnyArray | None = None,
+    weights: AnyArray | None = None,
     return_sign: bool = False,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
 ) -> Array:
     """Compute log sum_i w_i exp(x_i / T) in one pass, without overflow.
 
@@ -116,15 +90,16 @@ def logsumexp(
     )
 
 
+@array_function
 def softmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    axis: Axes = -1,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute exp(x_i / T) / sum_j exp(x_j / T).
 
     Parameters
@@ -169,15 +144,16 @@ def softmax(
     )
 
 
+@array_function
 def log_softmax(
-    scores: ArrayLike,
+    scores: Array,
     /,
     *,
-    axis: int | tuple[int, ...] | None = -1,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    axis: Axes = -1,
+    where: AnyArray | None = None,
+    temperature: AnyArray = 1.0,
+    out: AnyArray | None = None,
+) -> Array:
     """Compute x_i / T - log sum_j exp(x_j / T).
 
     Parameters
@@ -222,8 +198,9 @@ def log_softmax(
     )
 
 
+@top_k_function
 def top_log_probs(
-    scores: ArrayLike, k: int, /, *, axis: int = -1, where: ArrayLike | None = None, temperature: ArrayLike = 1.0
+    scores: Array, k: int, /, *, axis: int = -1, where: AnyArray | None = None, temperature: AnyArray = 1.0
 ) -> TopK:
     """Find the k most probable classes with their log-probabilities, in one pass.
 

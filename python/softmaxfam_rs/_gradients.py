@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numpy import ndarray
 
 from . import _core
 from ._dispatch import backend_of
+from ._typing import array_function
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from ._typing import AnyArray, Array, Axes
 
 
-def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+@array_function
+def softmax_vjp(p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute p (g - <p, g>): the gradient with respect to scores whose softmax is p.
 
     Parameters
@@ -48,7 +50,8 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | 
     return backend_of("softmax_vjp", p, g).softmax_vjp(p, g, axis=axis)
 
 
-def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1) -> NDArray[Any]:
+@array_function
+def log_softmax_vjp(log_p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute g - exp(log_p) sum g: the gradient with respect to scores whose log_softmax is log_p.
 
     Parameters
@@ -83,9 +86,8 @@ def log_softmax_vjp(log_p: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int,
     return backend_of("log_softmax_vjp", log_p, g).log_softmax_vjp(log_p, g, axis=axis)
 
 
-def logsumexp_vjp(
-    scores: ArrayLike, lse: ArrayLike, g: ArrayLike, /, *, axis: int | tuple[int, ...] | None = -1
-) -> NDArray[Any]:
+@array_function
+def logsumexp_vjp(scores: Array, lse: AnyArray, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     """Compute g exp(x - lse): the gradient with respect to scores whose logsumexp is lse.
 
     Parameters
@@ -122,7 +124,8 @@ def logsumexp_vjp(
     return backend_of("logsumexp_vjp", scores, lse, g).logsumexp_vjp(scores, lse, g, axis=axis)
 
 
-def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def entmax_vjp(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute J g, J the Jacobian of entmax at its result p.
 
     Parameters
@@ -163,7 +166,8 @@ def entmax_vjp(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -
     return backend_of("entmax_vjp", p, g, alpha).entmax_vjp(p, g, alpha, axis=axis)
 
 
-def entmax_alpha_grad(p: ArrayLike, g: ArrayLike, /, alpha: ArrayLike, *, axis: int = -1) -> NDArray[Any]:
+@array_function
+def entmax_alpha_grad(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = -1) -> Array:
     """Compute <g, dp / d alpha> for each row, p being entmax of order alpha.
 
     Parameters

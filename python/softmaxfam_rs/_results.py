@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from ._transfer import is_torch, to_host
+from ._typing import A, Ids
 
+if TYPE_CHECKING:
     from ._typing import Array
 
 
-class TopK(NamedTuple):
+class TopK(NamedTuple, Generic[A, Ids]):
     """The k most probable classes of each row, in descending order.
 
     Attributes
@@ -25,12 +26,12 @@ class TopK(NamedTuple):
         log sum_i exp(x_i / T) of each row.
     """
 
-    log_probs: NDArray[Any]
-    indices: NDArray[np.int64]
-    logsumexp: NDArray[Any]
+    log_probs: A
+    indices: Ids
+    logsumexp: A
 
 
-class Threshold(NamedTuple):
+class Threshold(NamedTuple, Generic[A, Ids]):
     """The threshold of entmax of each row: p_i = [1 + (alpha-1)(x_i/T - normalizer)]_+^(1/(alpha-1)).
 
     Attributes
@@ -43,9 +44,9 @@ class Threshold(NamedTuple):
         The logarithm of the largest probability; it keeps its digits for every alpha.
     """
 
-    normalizer: NDArray[Any]
-    support_size: NDArray[np.int64]
-    log_p_max: NDArray[Any]
+    normalizer: A
+    support_size: Ids
+    log_p_max: A
 
     def tau(self, alpha: Array) -> Array:
         """Return the threshold of the literature: p_i = [(alpha-1) x_i/T - tau]_+^(1/(alpha-1)).
@@ -70,7 +71,7 @@ class Threshold(NamedTuple):
         return array_namespace(tau).astype(tau, normalizer.dtype, copy=False)
 
 
-class SparseRows(NamedTuple):
+class SparseRows(NamedTuple, Generic[A, Ids]):
     """Rows of probabilities without their zeros, in compressed sparse rows (CSR).
 
     Row r has the classes ``indices[indptr[r]:indptr[r + 1]]``, ascending, with their probabilities in ``values``.
@@ -84,12 +85,12 @@ class SparseRows(NamedTuple):
         (rows, classes); rows of a scores array with more axes are counted in C order, the class axis taken out.
     """
 
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int64]
-    values: NDArray[Any]
+    indptr: Ids
+    indices: Ids
+    values: A
     shape: tuple[int, int]
 
-    def to_dense(self) -> NDArray[Any]:
+    def to_dense(self) -> A:
         """Return the array of shape `shape`, zeros included.
 
         Examples
@@ -99,19 +100,42 @@ class SparseRows(NamedTuple):
         array([[1. , 0. ],
                [0.5, 0.5]])
         """
-        dense = np.zeros(self.shape, dtype=self.values.dtype)
-        dense[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.values
-        return dense
+        return cast("A", _dense(*self))
 
     def to_scipy(self) -> Any:  # noqa: ANN401  SciPy is optional and untyped
-        """Return a `scipy.sparse.csr_array` over the same memory."""
+        """Return a `scipy.sparse.csr_array`, over the same memory where that is the host's."""
         from scipy.sparse import csr_array  # noqa: PLC0415  optional, and slow to import
 
-        return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+        values, indices, indptr = (to_host(name, getattr(self, name)) for name in ("values", "indices", "indptr"))
+        return csr_array((values, indices, indptr), shape=self.shape)
 
     def to_torch(self) -> Any:  # noqa: ANN401  torch is optional and untyped
         """Return a `torch.sparse_csr_tensor` over the same memory."""
         import torch  # noqa: PLC0415  optional, and slow to import
+        from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
 
-        indptr, indices, values = map(torch.from_numpy, (self.indptr, self.indices, self.values))
-        return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape)
+        parts: list[Array] = [self.indptr, self.indices, self.values]
+        indptr, indices, values = parts if is_torch(self.values) else map(from_dlpack, parts)
+        return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape, check_invariants=False)  # they hold
+
+
+def _dense(indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> Array:
+    if isinstance(values, np.ndarray):
+        dense = np.zeros(shape, dtype=values.dtype)
+        dense[np.repeat(np.arange(shape[0]), np.diff(indptr)), indices] = values
+        return dense
+    from array_api_compat import array_namespace, device  # noqa: PLC0415  slow to import
+
+    xp = array_namespace(values)
+    rows = xp.arange(shape[0], dtype=indptr.dtype, device=device(values))
+    rows = xp.repeat(rows, indptr[1:] - indptr[:-1])
+    if is_torch(values):
+        return values.new_zeros(shape).index_put((rows, indices), values)
+    # a namespace has no scatter: look each place up among those that hold something, which ascend
+    places = rows * shape[1] + indices
+    all_places = xp.arange(shape[0] * shape[1], dtype=places.dtype, device=device(values))
+    dense = xp.zeros(all_places.shape, dtype=values.dtype, device=device(values))
+    if values.shape[0]:
+        found = xp.clip(xp.searchsorted(places, all_places), 0, values.shape[0] - 1)
+        dense = xp.where(xp.take(places, found) == all_places, xp.take(values, found), dense)
+    return xp.reshape(dense, shape)

@@ -1,4 +1,4 @@
-"""The public functions for tensors of torch: the compiled core in CPU memory, the generic path elsewhere, with gradients.
+"""The public functions for tensors, with gradients: the compiled core in CPU memory, elsewhere the generic path.
 
 - `arguments`: what callers give, checked;
 - `kernels`: the maps without derivatives;

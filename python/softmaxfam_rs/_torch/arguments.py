@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, strided
 from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch.autograd import forward_ad, graph
@@ -18,12 +18,13 @@ from .operators import is_abstract, is_differentiated
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .operators import Operator
+    from .operators import Operator, Value
 
-FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+HALVES = frozenset({torch.float16, torch.bfloat16})
+FLOATS = HALVES | {torch.float32, torch.float64}
 
 
-def is_simple(scores: Tensor, number: Any) -> bool:
+def is_simple(scores: Tensor, number: Value) -> bool:
     """Whether scores are plain, the parameter is a plain number, and nothing but autograd may follow the call.
 
     Most calls are such; they pass by the checks and conversions of `Call`, for the core makes these itself.
@@ -32,11 +33,11 @@ def is_simple(scores: Tensor, number: Any) -> bool:
         not is_dynamo_compiling()
         and type(scores) in PLAIN
         and type(number) is float
-        and scores.dtype in FLOATS
+        and scores.is_floating_point()
         and scores.is_cpu
-        and scores.layout is torch.strided
+        and scores.layout is strided
         and not (transforms_are_active() or dispatch_modes() or scores.is_neg())
-        and forward_ad._current_level < 0
+        and forward_ad._current_level < 0  # noqa: SLF001  as `is_in_forward_mode`, without a call
     )
 
 
@@ -47,8 +48,8 @@ class Call:
         self,
         scores: Tensor,
         axis: int | Sequence[int] | None,
-        where: Any = None,
-        temperature: Any = 1.0,
+        where: Value = None,
+        temperature: Value = 1.0,
         *,
         several: bool = False,
         name: str = "scores",
@@ -64,8 +65,8 @@ class Call:
         """The first arguments of each map of scores."""
         return (self.scores, self.where, *self.temperature)
 
-    def parameter(self, name: str, given: Any) -> tuple[Tensor | None, float]:
-        """A number, or a tensor with one for each row."""
+    def parameter(self, name: str, given: Value) -> tuple[Tensor | None, float]:
+        """Return a tensor with a number for each row, or None and the number for all."""
         if not isinstance(given, Tensor):
             if not isinstance(given, (list, tuple)):
                 return None, float(given)
@@ -78,16 +79,16 @@ class Call:
         self._fit(name, given, shape)
         return given, 0.0
 
-    def beside(self, name: str, given: Any) -> Tensor:
-        """A number for each class, in a dtype of its own."""
+    def beside(self, name: str, given: Value) -> Value:
+        """Return a number for each class, in a dtype of its own."""
         if not isinstance(given, Tensor):
             dtype = torch.promote_types(self.scores.dtype, torch.float32)
             given = torch.as_tensor(given, dtype=dtype, device=self.scores.device)
         self._fit(name, given, self.scores.shape)
         return given
 
-    def same(self, name: str, given: Any) -> Tensor:
-        """A tensor of the dtype of the first argument, such as a gradient."""
+    def same(self, name: str, given: Value) -> Value:
+        """Return a tensor of the dtype of the first argument, such as a gradient."""
         if not isinstance(given, Tensor):
             given = torch.as_tensor(given, dtype=self.scores.dtype, device=self.scores.device)
         if given.dtype is not self.scores.dtype:
@@ -97,8 +98,8 @@ class Call:
             )
         return given
 
-    def count_of_classes(self, name: str, given: Any) -> int:
-        """A number from 1 to the number of classes."""
+    def count_of_classes(self, name: str, given: Value) -> int:
+        """Return a number from 1 to the number of classes."""
         count = operator.index(given)
         classes = self.scores.shape[self.axes[0]] if self.scores.ndim else 1
         if not 1 <= count <= classes:
@@ -117,7 +118,7 @@ class Call:
             raise ValueError(f"out has dtype {out.dtype}, must have dtype {self.scores.dtype}")
         return out
 
-    def _mask(self, where: Any) -> Tensor:
+    def _mask(self, where: Value) -> Value:
         if not isinstance(where, Tensor):
             where = torch.as_tensor(where, device=self.scores.device)
         if where.dtype is not torch.bool:
@@ -141,13 +142,17 @@ class Call:
             raise ValueError(f"{name} has shape {tuple(own)}, must broadcast to {tuple(shape)}; reshape it first")
 
 
-def _as_floats(name: str, scores: Any) -> Tensor:
+def _as_floats(name: str, scores: Value) -> Value:
     if not isinstance(scores, Tensor):
-        raise TypeError(f"{name} is a {type(scores).__name__}, must be a torch.Tensor; convert with torch.asarray({name})")
+        raise TypeError(
+            f"{name} is a {type(scores).__name__}, must be a torch.Tensor; convert with torch.asarray({name})"
+        )
     if scores.layout is not torch.strided:
         raise TypeError(f"{name} has layout {scores.layout}, must be torch.strided; convert with {name}.to_dense()")
     if not is_compiling() and scores.is_neg():
         scores = scores.resolve_neg()
+    if scores.is_cuda and scores.dtype in HALVES and torch.is_autocast_enabled("cuda"):
+        return scores.float()  # as for torch.softmax there; on CPU torch leaves the dtype
     if scores.dtype in FLOATS:
         return scores
     if scores.dtype.is_complex or scores.dtype.is_floating_point or scores.is_quantized:
@@ -158,7 +163,7 @@ def _as_floats(name: str, scores: Any) -> Tensor:
     return scores.to(torch.get_default_dtype())
 
 
-def _as_axes(axis: Any, name: str, scores: Tensor, *, several: bool) -> list[int]:
+def _as_axes(axis: Value, name: str, scores: Tensor, *, several: bool) -> list[int]:
     rank = max(scores.ndim, 1)
     if several and axis is None:
         return list(range(rank))
@@ -173,14 +178,16 @@ def _as_axes(axis: Any, name: str, scores: Tensor, *, several: bool) -> list[int
     axes: list[int] = []
     for one in given:
         if not -rank <= one < rank:
-            raise ValueError(f"axis is {one}, must lie in [{-rank}, {rank - 1}] for {name} of shape {tuple(scores.shape)}")
+            raise ValueError(
+                f"axis is {one}, must lie in [{-rank}, {rank - 1}] for {name} of shape {tuple(scores.shape)}"
+            )
         if one % rank in axes:
             raise ValueError(f"axis names axis {one % rank} twice, must name each once")
         axes.append(one % rank)
     return axes
 
 
-def written(map_: Operator, args: tuple[Any, ...], out: Tensor | None, call: Call) -> Tensor:
+def written(map_: Operator, args: tuple[Value, ...], out: Tensor | None, call: Call) -> Value:
     """Call a map, into `out` if it is given."""
     if out is None:
         return map_(*args)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 
-from softmaxfam_rs import _core
 from softmaxfam_rs._results import TopK
 
 from . import formulas, gradients, kernels
 from .arguments import Call, is_simple, written
-from .operators import Map, Operator, save
+from .kernels import core
+from .operators import Context, Map, Operator, Value, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +27,18 @@ class Softmax(Map):
     forward = staticmethod(kernels.softmax)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, _, temperatures, ctx.temperature, ctx.axes = inputs
         save(ctx, output, *scaled(scores, temperatures))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         p, scores, temperatures = ctx.saved_tensors
         gradient = gradients.OF_SOFTMAX(p, g, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+    def jvp(ctx: Context, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
         p, scores, temperatures = ctx.saved_tensors
         change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
         return formulas.softmax_vjp(p, change, ctx.axes, 1.0)
@@ -50,13 +50,13 @@ class LogSoftmax(Map):
     setup_context = Softmax.setup_context
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         log_p, scores, temperatures = ctx.saved_tensors
         gradient = gradients.OF_LOG_SOFTMAX(log_p, g, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+    def jvp(ctx: Context, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
         log_p, scores, temperatures = ctx.saved_tensors
         change = change_of(log_p, scores, x, temperatures, ctx.temperature, temperature)
         change = torch.where(log_p == -torch.inf, 0, change)
@@ -69,23 +69,23 @@ class LogSumExp(Map):
     forward = staticmethod(kernels.logsumexp)
 
     @staticmethod
-    def fake(scores: Tensor, _: Any, __: Any, ___: Any, keepdims: bool, axes: Sequence[int]) -> Tensor:
+    def fake(scores: Tensor, _: Value, __: Value, ___: Value, keepdims: bool, axes: Sequence[int]) -> Tensor:
         return scores.new_empty(reduced(scores, axes, keepdims))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, where, temperatures, ctx.temperature, ctx.keepdims, ctx.axes = inputs
         save(ctx, scores, where, temperatures, output)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         scores, where, temperatures, lse = ctx.saved_tensors
         lse, g = (kept(scores, tensor, ctx.axes) for tensor in (lse, g))
         gradient = gradients.OF_LOGSUMEXP(scores, lse, g, where, temperatures, ctx.temperature, ctx.axes)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
+    def jvp(ctx: Context, x: Tensor | None, _: None, temperature: Tensor | None, *__: None) -> Tensor:
         scores, where, temperatures, lse = ctx.saved_tensors
         p = terms(scores, where, temperatures, ctx, lse)
         change = change_of(scores, scores, x, temperatures, ctx.temperature, temperature)
@@ -98,20 +98,20 @@ class WeightedLogSumExp(Map):
 
     @staticmethod
     def fake(
-        scores: Tensor, _: Any, __: Any, ___: Any, ____: Any, keepdims: bool, axes: Sequence[int]
+        scores: Tensor, _: Value, __: Value, ___: Value, ____: Value, keepdims: bool, axes: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         shape = reduced(scores, axes, keepdims)
         return scores.new_empty(shape), scores.new_empty(shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, where, temperatures, ctx.temperature, weights, ctx.keepdims, ctx.axes = inputs
         log, sign = output
         ctx.mark_non_differentiable(sign)
         save(ctx, scores, where, temperatures, weights, log, sign)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Any) -> Any:
+    def backward(ctx: Context, g: Tensor, _: Value) -> Value:
         scores, where, temperatures, weights, log, sign = ctx.saved_tensors
         log, g, sign = (kept(scores, tensor, ctx.axes) for tensor in (log, g, sign))
         # the sum is sign exp(log): a term has the sign of its weight
@@ -124,7 +124,13 @@ class WeightedLogSumExp(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_weights: Tensor | None, *___: None
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        of_weights: Tensor | None,
+        *___: None,
     ) -> tuple[Tensor, None]:
         scores, where, temperatures, weights, log, sign = ctx.saved_tensors
         p = terms(scores, where, temperatures, ctx, log) * kept(scores, sign, ctx.axes)
@@ -141,7 +147,7 @@ class TopLogProbs(Map):
 
     @staticmethod
     def fake(
-        scores: Tensor, _: Any, __: Any, ___: Any, k: int, axes: Sequence[int]
+        scores: Tensor, _: Value, __: Value, ___: Value, k: int, axes: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = list(scores.shape)
         if shape:
@@ -150,14 +156,14 @@ class TopLogProbs(Map):
         return log_probs, indices, scores.new_empty(reduced(scores, axes, False))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, where, temperatures, ctx.temperature, _, ctx.axes = inputs
         _, indices, lse = output
         ctx.mark_non_differentiable(indices)
         save(ctx, scores, where, temperatures, indices, lse)
 
     @staticmethod
-    def backward(ctx: Any, of_log_probs: Tensor, _: Any, of_lse: Tensor) -> Any:
+    def backward(ctx: Context, of_log_probs: Tensor, _: Value, of_lse: Tensor) -> Value:
         scores, where, temperatures, indices, lse = ctx.saved_tensors
         (axis,) = ctx.axes
         found = torch.where(indices < 0, 0, of_log_probs)
@@ -171,7 +177,7 @@ class TopLogProbs(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, *__: None
+        ctx: Context, x: Tensor | None, _: None, temperature: Tensor | None, *__: None
     ) -> tuple[Tensor, None, Tensor]:
         scores, where, temperatures, indices, lse = ctx.saved_tensors
         p = terms(scores, where, temperatures, ctx, lse)
@@ -187,11 +193,11 @@ SOFTMAX, LOG_SOFTMAX, TOP_LOG_PROBS = Operator(Softmax), Operator(LogSoftmax), O
 
 
 def scaled(scores: Tensor, temperatures: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """What the derivative with respect to a temperature needs, where there may be one."""
+    """Return what the derivative with respect to a temperature needs, where there may be one."""
     return (None, None) if temperatures is None else (scores, temperatures)
 
 
-def of_temperature(ctx: Any, scores: Tensor, gradient: Tensor, temperatures: Tensor | None) -> Tensor | None:
+def of_temperature(ctx: Context, scores: Tensor, gradient: Tensor, temperatures: Tensor | None) -> Tensor | None:
     """Gradient with respect to the temperatures, where it is asked for."""
     if temperatures is None or not ctx.needs_input_grad[2]:
         return None
@@ -215,11 +221,11 @@ def change_of(
     return result
 
 
-def terms(scores: Tensor, where: Tensor | None, temperatures: Tensor | None, ctx: Any, lse: Tensor) -> Tensor:
+def terms(scores: Tensor, where: Tensor | None, temperatures: Tensor | None, ctx: Context, lse: Tensor) -> Tensor:
     """Return exp(scores / T - lse)."""
     temperature = ctx.temperature if temperatures is None else temperatures
     (lse,) = formulas.widened(kept(scores, lse, ctx.axes))
-    return temperature * formulas.logsumexp_vjp(scores, lse, torch.ones_like(lse), ctx.axes, where, temperature)
+    return temperature * formulas.logsumexp_vjp(scores, lse, torch.ones_like(lse), where, temperature)
 
 
 def absent_aside(p: Tensor, change: Tensor) -> Tensor:
@@ -227,7 +233,7 @@ def absent_aside(p: Tensor, change: Tensor) -> Tensor:
     return p * torch.where(p == 0, 0, change)
 
 
-def reduced(scores: Tensor, axes: Sequence[int], keepdims: bool) -> list[Any]:
+def reduced(scores: Tensor, axes: Sequence[int], keepdims: bool) -> list[Value]:
     """Return the shape of a number for each row."""
     classes = {axis % scores.ndim for axis in axes} if scores.ndim else set()
     if keepdims:
@@ -251,12 +257,12 @@ def logsumexp(
     return_sign: bool = False,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Value:
     """Log-sum-exp; in one pass without weights."""
     if weights is None and not return_sign:
         if out is None and where is None and is_simple(scores, temperature):
-            if not (scores.requires_grad and torch.is_grad_enabled()):
-                return _core.logsumexp(scores, axis, keepdims, None, temperature, None)
+            if not (scores.requires_grad and is_grad_enabled()):
+                return core.logsumexp(scores, axis, keepdims, None, temperature, None)
             if type(axis) is int:
                 return LOGSUMEXP.for_autograd(scores, None, None, temperature, keepdims, (axis,))
         call = Call(scores, axis, where, temperature, several=True)
@@ -280,11 +286,11 @@ def softmax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Softmax."""
     if out is None and where is None and is_simple(scores, temperature):
-        if not (scores.requires_grad and torch.is_grad_enabled()):
-            return _core.softmax(scores, axis, None, temperature, None)
+        if not (scores.requires_grad and is_grad_enabled()):
+            return core.softmax(scores, axis, None, temperature, None)
         if type(axis) is int:
             return SOFTMAX.for_autograd(scores, None, None, temperature, (axis,))
     call = Call(scores, axis, where, temperature, several=True)
@@ -299,11 +305,11 @@ def log_softmax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Logarithm of softmax."""
     if out is None and where is None and is_simple(scores, temperature):
-        if not (scores.requires_grad and torch.is_grad_enabled()):
-            return _core.log_softmax(scores, axis, None, temperature, None)
+        if not (scores.requires_grad and is_grad_enabled()):
+            return core.log_softmax(scores, axis, None, temperature, None)
         if type(axis) is int:
             return LOG_SOFTMAX.for_autograd(scores, None, None, temperature, (axis,))
     call = Call(scores, axis, where, temperature, several=True)

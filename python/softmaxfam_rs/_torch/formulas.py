@@ -1,8 +1,9 @@
 """Derivatives of the maps in torch's own operations: differentiable again, on any device and under any transform.
 
-The compiled kernels compute the first of these; these are what a second derivative, vmap or another device needs. Sums are
-in float32 or better. With respect to scores, J g = s (g - <s, g> / sum s), s = p^(2-alpha) on the support (Peters, Niculae,
-Martins 2019), and dp/dalpha = -J k, k = l^2 phi'(a l), l = log p, a = alpha - 1, phi'(x) = (e^x (x-1) + 1) / x^2.
+The compiled kernels compute the first ones; these are what a second derivative, vmap or another device needs. Sums are
+in float32 or better. With respect to scores, J g = s (g - <s, g> / sum s), s = p^(2-alpha) on the support (Peters,
+Niculae, Martins 2019), and dp/dalpha = -J k, k = l^2 phi'(a l), l = log p, a = alpha - 1,
+phi'(x) = (e^x (x-1) + 1) / x^2.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def centred(s: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def exponent_weights(p: Tensor, alpha: Rows) -> Tensor:
-    """s = p^(2-alpha) on the support, which holds NaN too."""
+    """S = p^(2-alpha) on the support, which holds NaN too."""
     outside = p <= 0
     return torch.where(outside, 0, torch.where(outside, 1, p) ** (2 - alpha))
 
@@ -78,9 +79,7 @@ def log_softmax_vjp(log_p: Tensor, g: Tensor, axes: Sequence[int], temperature: 
     return ((g_wide - wide.exp() * total(g_wide, axes)) / temperature).to(log_p.dtype)
 
 
-def logsumexp_vjp(
-    scores: Tensor, lse: Tensor, g: Tensor, axes: Sequence[int], where: Tensor | None, temperature: Rows
-) -> Tensor:
+def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, where: Tensor | None, temperature: Rows) -> Tensor:
     """Gradient of logsumexp, from scores and result; `lse` and `g` have axes of length 1."""
     wide, lse_wide, g_wide = widened(scores, lse, g)
     absent = torch.broadcast_to(lse_wide == -torch.inf, wide.shape)
@@ -173,8 +172,8 @@ def normmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
 def _normmax_parts(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """(g - <p, g>, p^(2-alpha) on the support, |p|_alpha).
 
-    normmax is v / sum v with v_i = [x_i/T - tau]_+^(1/(alpha-1)), sum v^alpha = 1: so v = p / |p|_alpha, and along a change
-    of the scores dv = v^(2-alpha) (dx/T - <p, dx/T>) / (alpha-1).
+    normmax is v / sum v with v_i = [x_i/T - tau]_+^(1/(alpha-1)), sum v^alpha = 1: so v = p / |p|_alpha, and along a
+    change of the scores dv = v^(2-alpha) (dx/T - <p, dx/T>) / (alpha-1).
     """
     norm = total(torch.where(p <= 0, 0, torch.where(p <= 0, 1, p) ** alpha), axes)
     norm = torch.where(norm == 0, 1, norm) ** (1 / alpha)
@@ -193,7 +192,7 @@ def tsallis_grad(p: Tensor, g: Tensor, alpha: Rows) -> Tensor:
 
 
 def tsallis_alpha_grad(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
-    """Derivative of the entropy with respect to alpha, axes kept."""
+    """Differentiate the entropy with respect to alpha, axes kept."""
     (wide,) = widened(p)
     logs = support_logs(wide)
     terms = logs * _phi((alpha - 1) * logs) / alpha**2 - curvature(logs, alpha) / alpha

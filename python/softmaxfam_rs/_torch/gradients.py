@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,12 +11,10 @@ from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.compiler import is_compiling
 
-from softmaxfam_rs import _core
-
 from . import formulas
 from .arguments import Call
-from .kernels import is_plain, per_row
-from .operators import LIBRARY, is_abstract, is_differentiated
+from .kernels import chosen, core, is_plain, per_row
+from .operators import LIBRARY, Value, is_abstract, is_differentiated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,16 +25,16 @@ if TYPE_CHECKING:
 class Product:
     """A vector-Jacobian product: a kernel of the core, and the formula that is differentiable."""
 
-    def __init__(self, schema: str, kernel: Callable[..., Tensor], formula: Callable[..., Tensor]) -> None:
+    def __init__(self, schema: str, kernel: Callable[..., Value], formula: Callable[..., Value]) -> None:
         name = schema.partition("(")[0]
-        LIBRARY.define(schema)
+        LIBRARY.define(schema)  # type: ignore[no-untyped-call]
         self.kernel, self.formula = kernel, formula
         qualified = f"softmaxfam_rs::{name}"
         torch.library.impl(qualified, "default", self._run, lib=LIBRARY)
         torch.library.register_fake(qualified, formula, lib=LIBRARY)
         self.registered = getattr(torch.ops.softmaxfam_rs, name).default
 
-    def __call__(self, *args: Any) -> Tensor:
+    def __call__(self, *args: Value) -> Value:
         """Compute the product in the way that the surroundings ask for."""
         if is_differentiated(*args):
             return self.formula(*args)
@@ -46,40 +44,33 @@ class Product:
             return self.formula(*args)
         return self._run(*args)
 
-    def _run(self, *args: Any) -> Tensor:
+    def _run(self, *args: Value) -> Value:
         # autograd's own vmap, behind is_grads_batched, is none of the active transforms
         if all(is_plain(arg) and not is_legacy_batchedtensor(arg) for arg in args if isinstance(arg, Tensor)):
             return self.kernel(*args)
         return self.formula(*args)
 
 
-def chosen(rows: Tensor | None, number: float) -> Any:
-    """Give a formula the numbers for each row, or the one for all."""
-    return number if rows is None else rows
-
-
 OF_SOFTMAX = Product(
     "softmax_vjp(Tensor p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
-    lambda p, g, rows, number, axes: _core.softmax_vjp(p, g, axes, per_row(rows, number)),
+    lambda p, g, rows, number, axes: core.softmax_vjp(p, g, axes, per_row(rows, number)),
     lambda p, g, rows, number, axes: formulas.softmax_vjp(p, g, axes, chosen(rows, number)),
 )
 OF_LOG_SOFTMAX = Product(
     "log_softmax_vjp(Tensor log_p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
-    lambda log_p, g, rows, number, axes: _core.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
+    lambda log_p, g, rows, number, axes: core.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
     lambda log_p, g, rows, number, axes: formulas.log_softmax_vjp(log_p, g, axes, chosen(rows, number)),
 )
 OF_LOGSUMEXP = Product(
     "logsumexp_vjp(Tensor scores, Tensor lse, Tensor g, Tensor? where, Tensor? temperatures, float temperature, "
     "int[] axes) -> Tensor",
-    lambda x, lse, g, where, rows, number, axes: _core.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
-    lambda x, lse, g, where, rows, number, axes: formulas.logsumexp_vjp(
-        x, lse, g, axes, where, chosen(rows, number)
-    ),
+    lambda x, lse, g, where, rows, number, axes: core.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
+    lambda x, lse, g, where, rows, number, _: formulas.logsumexp_vjp(x, lse, g, where, chosen(rows, number)),
 )
 OF_ENTMAX = Product(
     "entmax_vjp(Tensor p, Tensor g, Tensor? alphas, float alpha, Tensor? temperatures, float temperature, int[] axes) "
     "-> Tensor",
-    lambda p, g, rows, alpha, temperatures, temperature, axes: _core.entmax_vjp(
+    lambda p, g, rows, alpha, temperatures, temperature, axes: core.entmax_vjp(
         p, g, per_row(rows, alpha), axes[0], per_row(temperatures, temperature)
     ),
     lambda p, g, rows, alpha, temperatures, temperature, axes: formulas.entmax_vjp(
@@ -88,7 +79,7 @@ OF_ENTMAX = Product(
 )
 OF_ALPHA = Product(
     "entmax_alpha_grad(Tensor p, Tensor g, Tensor? alphas, float alpha, int[] axes) -> Tensor",
-    lambda p, g, rows, alpha, axes: _core.entmax_alpha_grad(p, g, per_row(rows, alpha), axes[0]).reshape(
+    lambda p, g, rows, alpha, axes: core.entmax_alpha_grad(p, g, per_row(rows, alpha), axes[0]).reshape(
         _with_one_class(p, axes)
     ),
     lambda p, g, rows, alpha, axes: formulas.entmax_alpha_grad(p, g, chosen(rows, alpha), axes),
@@ -102,19 +93,19 @@ def _with_one_class(p: Tensor, axes: Axes) -> list[int]:
     return shape
 
 
-def softmax_vjp(p: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Tensor:
+def softmax_vjp(p: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Value:
     """Gradient of softmax."""
     call = Call(p, axis, several=True, name="p")
     return OF_SOFTMAX(call.scores, call.same("g", g), None, 1.0, call.axes)
 
 
-def log_softmax_vjp(log_p: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Tensor:
+def log_softmax_vjp(log_p: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Value:
     """Gradient of log_softmax."""
     call = Call(log_p, axis, several=True, name="log_p")
     return OF_LOG_SOFTMAX(call.scores, call.same("g", g), None, 1.0, call.axes)
 
 
-def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Tensor:
+def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, /, *, axis: int | Sequence[int] | None = -1) -> Value:
     """Gradient of logsumexp."""
     call = Call(scores, axis, several=True)
     shape = _with_one_class(call.scores, call.axes)
@@ -122,13 +113,13 @@ def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, /, *, axis: int | Sequ
     return OF_LOGSUMEXP(call.scores, lse, g, None, None, 1.0, call.axes)
 
 
-def entmax_vjp(p: Tensor, g: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Tensor:
+def entmax_vjp(p: Tensor, g: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Value:
     """Gradient of entmax with respect to the scores."""
     call = Call(p, axis, name="p")
     return OF_ENTMAX(call.scores, call.same("g", g), *call.parameter("alpha", alpha), None, 1.0, call.axes)
 
 
-def entmax_alpha_grad(p: Tensor, g: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Tensor:
+def entmax_alpha_grad(p: Tensor, g: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Value:
     """Gradient of entmax with respect to alpha."""
     call = Call(p, axis, name="p")
     result = OF_ALPHA(call.scores, call.same("g", g), *call.parameter("alpha", alpha), call.axes)

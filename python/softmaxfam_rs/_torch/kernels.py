@@ -1,7 +1,7 @@
 """The maps on tensors without derivatives: by the compiled core in CPU memory, else by the generic path on the device.
 
-Options come as an operator takes them: where a tensor `rows` or `temperatures` holds a number for each row, `number` and
-`temperature` do not count.
+Options come as an operator takes them: where a tensor `rows` or `temperatures` holds a number for each row, `number`
+and `temperature` do not count.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from softmaxfam_rs import _core
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .operators import Value
+
     Axes = Sequence[int]
 
+core: Any = _core  # its stub speaks of NumPy's arrays
 
 
 def _empty(model: Tensor, shape: tuple[int, ...], dtype: str) -> Tensor:
@@ -41,12 +44,17 @@ def is_plain(tensor: Tensor) -> bool:
     return type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
 
 
-def per_row(rows: Tensor | None, number: float) -> Any:
+def per_row(rows: Tensor | None, number: float) -> Value:
     """Give the core float64: one number, or one for each row."""
     return number if rows is None else rows.detach().double().resolve_neg()
 
 
-def generic(function: str, scores: Tensor, *args: Any, **options: Any) -> Any:
+def chosen(rows: Tensor | None, number: float) -> Value:
+    """Give others the numbers for each row, or the one for all."""
+    return number if rows is None else rows
+
+
+def generic(function: str, scores: Tensor, *args: Value, **options: Value) -> Value:
     """Call the generic path, on the device of the tensor."""
     from softmaxfam_rs import _generic  # noqa: PLC0415  slow to import, and rare
 
@@ -61,11 +69,17 @@ def logsumexp(
     keepdims: bool,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     if is_plain(scores):
-        return _core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
-    temperatures = temperature if temperatures is None else temperatures
-    return generic("logsumexp", scores, axis=tuple(axes), keepdims=keepdims, where=where, temperature=temperatures)
+        return core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
+    return generic(
+        "logsumexp",
+        scores,
+        axis=tuple(axes),
+        keepdims=keepdims,
+        where=where,
+        temperature=chosen(temperatures, temperature),
+    )
 
 
 def weighted_logsumexp(
@@ -77,13 +91,17 @@ def weighted_logsumexp(
     keepdims: bool,
     axes: Axes,
     out: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Value:
     if is_plain(scores):
         weights = weights.detach().double()
         temperatures = per_row(temperatures, temperature)
-        return _core.weighted_logsumexp(scores, weights, axes, keepdims, True, where, temperatures, out)
-    temperatures = temperature if temperatures is None else temperatures
-    options = {"axis": tuple(axes), "keepdims": keepdims, "where": where, "temperature": temperatures}
+        return core.weighted_logsumexp(scores, weights, axes, keepdims, True, where, temperatures, out)
+    options = {
+        "axis": tuple(axes),
+        "keepdims": keepdims,
+        "where": where,
+        "temperature": chosen(temperatures, temperature),
+    }
     return generic("logsumexp", scores, weights=weights, return_sign=True, **options)
 
 
@@ -94,11 +112,10 @@ def softmax(
     temperature: float,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     if is_plain(scores):
-        return _core.softmax(scores, axes, where, per_row(temperatures, temperature), out)
-    temperatures = temperature if temperatures is None else temperatures
-    return generic("softmax", scores, axis=tuple(axes), where=where, temperature=temperatures)
+        return core.softmax(scores, axes, where, per_row(temperatures, temperature), out)
+    return generic("softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
 
 
 def log_softmax(
@@ -108,20 +125,20 @@ def log_softmax(
     temperature: float,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     if is_plain(scores):
-        return _core.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
-    temperatures = temperature if temperatures is None else temperatures
-    return generic("log_softmax", scores, axis=tuple(axes), where=where, temperature=temperatures)
+        return core.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
+    return generic("log_softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
 
 
 def top_log_probs(
     scores: Tensor, where: Tensor | None, temperatures: Tensor | None, temperature: float, k: int, axes: Axes
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Value:
     if is_plain(scores):
-        return _core.top_log_probs(scores, k, axes[0], where, per_row(temperatures, temperature))
-    temperatures = temperature if temperatures is None else temperatures
-    return tuple(generic("top_log_probs", scores, k, axis=axes[0], where=where, temperature=temperatures))
+        return core.top_log_probs(scores, k, axes[0], where, per_row(temperatures, temperature))
+    return tuple(
+        generic("top_log_probs", scores, k, axis=axes[0], where=where, temperature=chosen(temperatures, temperature))
+    )
 
 
 def entmax(
@@ -133,7 +150,7 @@ def entmax(
     number: float,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     return _with_parameter("entmax", scores, where, temperatures, temperature, rows, number, axes, out)
 
 
@@ -146,7 +163,7 @@ def normmax(
     number: float,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     return _with_parameter("normmax", scores, where, temperatures, temperature, rows, number, axes, out)
 
 
@@ -159,7 +176,7 @@ def budget_sparsemax(
     number: float,
     axes: Axes,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     return _with_parameter("budget_sparsemax", scores, where, temperatures, temperature, rows, number, axes, out)
 
 
@@ -173,13 +190,14 @@ def _with_parameter(
     number: float,
     axes: Axes,
     out: Tensor | None,
-) -> Tensor:
+) -> Value:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return getattr(_core, function)(scores, parameter, axes[0], where, temperatures, out)
-    parameter = number if rows is None else rows
-    temperatures = temperature if temperatures is None else temperatures
-    return generic(function, scores, parameter, axis=axes[0], where=where, temperature=temperatures)
+        return getattr(core, function)(scores, parameter, axes[0], where, temperatures, out)
+    parameter = chosen(rows, number)
+    return generic(
+        function, scores, parameter, axis=axes[0], where=where, temperature=chosen(temperatures, temperature)
+    )
 
 
 def entmax_threshold(
@@ -190,13 +208,21 @@ def entmax_threshold(
     rows: Tensor | None,
     number: float,
     axes: Axes,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Value:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return _core.entmax_threshold(scores, parameter, axes[0], where, temperatures)
-    parameter = number if rows is None else rows
-    temperatures = temperature if temperatures is None else temperatures
-    return tuple(generic("entmax_threshold", scores, parameter, axis=axes[0], where=where, temperature=temperatures))
+        return core.entmax_threshold(scores, parameter, axes[0], where, temperatures)
+    parameter = chosen(rows, number)
+    return tuple(
+        generic(
+            "entmax_threshold",
+            scores,
+            parameter,
+            axis=axes[0],
+            where=where,
+            temperature=chosen(temperatures, temperature),
+        )
+    )
 
 
 def entmax_sparse(
@@ -208,17 +234,21 @@ def entmax_sparse(
     number: float,
     max_support: int | None,
     axes: Axes,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Value:
     if is_plain(scores):
         parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return _core.entmax_sparse(scores, parameter, axes[0], where, temperatures, max_support)[0]
-    parameter = number if rows is None else rows
-    temperatures = temperature if temperatures is None else temperatures
-    options = {"axis": axes[0], "where": where, "temperature": temperatures, "max_support": max_support}
+        return core.entmax_sparse(scores, parameter, axes[0], where, temperatures, max_support)[0]
+    parameter = chosen(rows, number)
+    options = {
+        "axis": axes[0],
+        "where": where,
+        "temperature": chosen(temperatures, temperature),
+        "max_support": max_support,
+    }
     return tuple(generic("entmax_sparse", scores, parameter, **options))[:3]
 
 
-def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -> Tensor:
+def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -> Value:
     if is_plain(p):
-        return _core.tsallis_entropy(p, per_row(rows, number), axes[0])
-    return generic("tsallis_entropy", p, number if rows is None else rows, axis=axes[0])
+        return core.tsallis_entropy(p, per_row(rows, number), axes[0])
+    return generic("tsallis_entropy", p, chosen(rows, number), axis=axes[0])

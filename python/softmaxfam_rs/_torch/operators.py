@@ -1,4 +1,4 @@
-"""The ways in which torch calls a map: at once, for autograd, under a transform of torch.func, or as a registered operator.
+"""The ways in which torch calls a map: at once, for autograd, under transforms, or as a registered operator.
 
 A map is a class with the static methods of an `autograd.Function`: `forward` (the kernel), `setup_context`, `backward`,
 `jvp` and `vmap`, and with a `schema` and a `fake` kernel, which gives shapes. An `Operator` makes of it what each way
@@ -7,23 +7,24 @@ needs. Registered operators are what compilers, tracers and fake tensors see: th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._subclasses import FakeTensor
-from torch.autograd import Function
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LIBRARY = torch.library.Library("softmaxfam_rs", "DEF")
+LIBRARY = torch.library.Library("softmaxfam_rs", "DEF")  # type: ignore[no-untyped-call]
 
-Args = tuple[Any, ...]
+Value: TypeAlias = Any  # an argument or a result of a map: a tensor, an option, or a tuple of them
+Context: TypeAlias = Any  # of an autograd.Function, whose stubs leave open what it holds
+Args: TypeAlias = tuple[Value, ...]
 
 
 class Axes(tuple[int, ...]):
@@ -38,20 +39,20 @@ class Map:
     schema: ClassVar[str]
 
     @staticmethod
-    def forward(*args: Any) -> Any:
+    def forward(*args: Value) -> Value:
         raise NotImplementedError
 
     @staticmethod
-    def fake(*args: Any) -> Any:
+    def fake(*args: Value) -> Value:
         """Give the shapes of the results."""
         return torch.empty_like(args[0])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Args, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Args, output: Value) -> None:
         raise NotImplementedError
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Context, *gradients: Value) -> Value:
         raise NotImplementedError
 
 
@@ -61,8 +62,8 @@ class Operator:
     def __init__(self, rules: type[Map]) -> None:
         name = rules.schema.partition("(")[0]
         self.kernel = rules.forward
-        self.vmap: Callable[..., Any] = _over_a_batch(self)
-        parts = {
+        self.vmap: Callable[..., Value] = _over_a_batch(self)
+        parts: dict[str, Value] = {
             part: staticmethod(getattr(rules, part)) for part in ("backward", "jvp") if hasattr(rules, part)
         }
         functorch = {
@@ -70,10 +71,10 @@ class Operator:
             "setup_context": staticmethod(rules.setup_context),
             "vmap": staticmethod(self.vmap),
         }
-        self.under_transforms = type(name, (Function,), parts | functorch).apply
+        self.under_transforms = _function(name, parts | functorch)
         # without setup_context autograd spends a third of the time
-        self.for_autograd = type(name, (Function,), parts | {"forward": staticmethod(_with_context(rules))}).apply
-        LIBRARY.define(rules.schema)
+        self.for_autograd = _function(name, parts | {"forward": staticmethod(_with_context(rules))})
+        LIBRARY.define(rules.schema)  # type: ignore[no-untyped-call]
         qualified = f"softmaxfam_rs::{name}"
         torch.library.impl(qualified, "default", rules.forward, lib=LIBRARY)
         torch.library.register_fake(qualified, rules.fake, lib=LIBRARY)
@@ -83,7 +84,7 @@ class Operator:
         torch.library.register_vmap(qualified, self.vmap, lib=LIBRARY)
         self.registered = getattr(torch.ops.softmaxfam_rs, name).default
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Value) -> Value:
         """Call the map in the way that the surroundings ask for."""
         if is_compiling() or dispatch_modes() or is_abstract(args[0]):
             return self.registered(*args)
@@ -94,54 +95,66 @@ class Operator:
         return self.kernel(*args)
 
 
+def _function(name: str, parts: dict[str, Value]) -> Callable[..., Value]:
+    function: Value = type(name, (Function,), parts)
+    return function.apply  # type: ignore[no-any-return]
+
+
 def is_abstract(tensor: Tensor) -> bool:
     """Whether a tensor has a shape but no elements."""
     return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
-def is_differentiated(*args: Any) -> bool:
+def is_in_forward_mode() -> bool:
+    """Whether tensors may carry tangents."""
+    return forward_ad._current_level >= 0  # noqa: SLF001  torch tells it by no other means
+
+
+def is_differentiated(*args: Value) -> bool:
     """Whether autograd, in its reverse or forward mode, follows one of the arguments."""
-    if forward_ad._current_level >= 0:
+    if is_in_forward_mode():
         return True
     return torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
 
 
-def save(ctx: Any, *tensors: Tensor | None) -> None:
+def save(ctx: Context, *tensors: Tensor | None) -> None:
     """Keep tensors for the derivatives."""
     ctx.save_for_backward(*tensors)
-    if forward_ad._current_level >= 0:
+    if is_in_forward_mode():
         ctx.save_for_forward(*tensors)
 
 
-def _with_context(rules: type[Map]) -> Callable[..., Any]:
-    def forward(ctx: Any, *args: Any) -> Any:
-        output = rules.forward(*args)
-        rules.setup_context(ctx, args, output)
+def _with_context(rules: type[Map]) -> Callable[..., Value]:
+    kernel, setup_context = rules.forward, rules.setup_context
+
+    def forward(ctx: Context, *args: Value) -> Value:
+        output = kernel(*args)
+        setup_context(ctx, args, output)
         return output
 
     return forward
 
 
-def _without_out(rules: type[Map]) -> Callable[..., Any]:
-    """The kernel without its `out`, for which torch.func would fill in the default."""
+def _without_out(rules: type[Map]) -> Callable[..., Value]:
+    """Hide the `out` of a kernel, for which torch.func would fill in the default."""
 
-    def forward(*args: Any) -> Any:
+    def forward(*args: Value) -> Value:
         return rules.forward(*args)
 
     return forward
 
 
 def _by_position(setup_context: Callable[..., None]) -> Callable[..., None]:
-    def named(ctx: Any, inputs: Args, output: Any) -> None:
+    def named(ctx: Context, inputs: Args, output: Value) -> None:
         setup_context(ctx, inputs, output)
 
     return named
 
 
-def _over_a_batch(operator: Operator) -> Callable[..., Any]:
+def _over_a_batch(operator: Operator) -> Callable[..., Value]:
     """Make the rule of vmap: the batch becomes a further axis of rows, the first one."""
 
-    def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> Any:
+    def rule(info: Value, in_dims: Sequence[int | None], *args: Value) -> Value:
         scores, *rest, axes = args
         dim, *dims, _ = in_dims
         rank = scores.ndim - (dim is not None)
@@ -161,8 +174,8 @@ def _over_a_batch(operator: Operator) -> Callable[..., Any]:
     return rule
 
 
-def _beside(arg: Any, dim: int | None, rank: int) -> Any:
-    """An argument that broadcasts against scores of this rank, its batch before all of their axes."""
+def _beside(arg: Value, dim: int | None, rank: int) -> Value:
+    """View an argument so that it broadcasts against scores of this rank, its batch before all of their axes."""
     if dim is None:
         return arg
     arg = arg.movedim(dim, 0)

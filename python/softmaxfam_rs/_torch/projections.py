@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 
-from softmaxfam_rs import _core
 from softmaxfam_rs._results import SparseRows, Threshold
 
 from . import formulas, gradients, kernels
 from .arguments import Call, is_simple, written
 from .exponential import OPTIONS, change_of, kept, of_temperature, reduced, scaled
-from .gradients import chosen
-from .operators import Map, Operator, save
+from .kernels import chosen, core
+from .operators import Context, Map, Operator, Value, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +26,12 @@ class Entmax(Map):
     forward = staticmethod(kernels.entmax)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, _, temperatures, ctx.temperature, rows, ctx.number, ctx.axes = inputs
         save(ctx, output, rows, *scaled(scores, temperatures))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         p, rows, scores, temperatures = ctx.saved_tensors
         gradient = gradients.OF_ENTMAX(p, g, rows, ctx.number, temperatures, ctx.temperature, ctx.axes)
         of_alpha = None
@@ -42,7 +41,13 @@ class Entmax(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        of_alpha: Tensor | None,
+        *___: None,
     ) -> Tensor:
         p, rows, scores, temperatures = ctx.saved_tensors
         alpha = chosen(rows, ctx.number)
@@ -59,7 +64,7 @@ class Normmax(Map):
     setup_context = Entmax.setup_context
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         p, rows, scores, temperatures = ctx.saved_tensors
         alpha, temperature = chosen(rows, ctx.number), chosen(temperatures, ctx.temperature)
         gradient = formulas.normmax_vjp(p, g, alpha, ctx.axes, temperature)
@@ -70,7 +75,13 @@ class Normmax(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        of_alpha: Tensor | None,
+        *___: None,
     ) -> Tensor:
         p, rows, scores, temperatures = ctx.saved_tensors
         alpha = chosen(rows, ctx.number)
@@ -87,7 +98,7 @@ class BudgetSparsemax(Map):
     setup_context = Entmax.setup_context
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         p, rows, scores, temperatures = ctx.saved_tensors
         temperature = chosen(temperatures, ctx.temperature)
         gradient = formulas.budget_vjp(p, g, ctx.axes, temperature)
@@ -98,7 +109,13 @@ class BudgetSparsemax(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_budget: Tensor | None, *___: None
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        of_budget: Tensor | None,
+        *___: None,
     ) -> Tensor:
         p, _rows, scores, temperatures = ctx.saved_tensors
         change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
@@ -113,24 +130,24 @@ class EntmaxThreshold(Map):
     forward = staticmethod(kernels.entmax_threshold)
 
     @staticmethod
-    def fake(scores: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def fake(scores: Tensor, *args: Value) -> tuple[Tensor, Tensor, Tensor]:
         shape = reduced(scores, args[-1], keepdims=False)
         return scores.new_empty(shape), scores.new_empty(shape, dtype=torch.int64), scores.new_empty(shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, where, temperatures, ctx.temperature, rows, ctx.number, ctx.axes = inputs
         ctx.mark_non_differentiable(output[1])
         save(ctx, scores, where, temperatures, rows)
 
     @staticmethod
-    def backward(ctx: Any, of_normalizer: Tensor, _: Any, of_log_p_max: Tensor) -> Any:
+    def backward(ctx: Context, of_normalizer: Tensor, _: Value, of_log_p_max: Tensor) -> Value:
         scores, where, temperatures, rows = ctx.saved_tensors
         alpha, temperature = chosen(rows, ctx.number), chosen(temperatures, ctx.temperature)
         p = ENTMAX(scores, where, temperatures, ctx.temperature, rows, ctx.number, ctx.axes)
         g, g_max = (kept(scores, g, ctx.axes) for g in (of_normalizer, of_log_p_max))
         wide, g, g_max = formulas.widened(p, g, g_max)
-        # along a change: d normalizer = <s, dx - k dalpha> / sum s, and of the largest p: p^a dl + k dalpha = dx - d normalizer
+        # along a change: d normalizer = <s, dx - k dalpha> / sum s, and p^a dl + k dalpha = dx - d normalizer
         s, logs = formulas.exponent_weights(wide, alpha), formulas.support_logs(wide)
         mean = formulas.safe_ratio(s, formulas.total(s, ctx.axes))
         largest = _one_hot_max(wide, ctx.axes)
@@ -145,7 +162,13 @@ class EntmaxThreshold(Map):
 
     @staticmethod
     def jvp(
-        ctx: Any, x: Tensor | None, _: None, temperature: Tensor | None, __: None, of_alpha: Tensor | None, *___: None
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        of_alpha: Tensor | None,
+        *___: None,
     ) -> tuple[Tensor, None, Tensor]:
         scores, where, temperatures, rows = ctx.saved_tensors
         alpha = chosen(rows, ctx.number)
@@ -173,7 +196,7 @@ class EntmaxSparse(Map):
     forward = staticmethod(kernels.entmax_sparse)
 
     @staticmethod
-    def fake(scores: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def fake(scores: Tensor, *args: Value) -> tuple[Tensor, Tensor, Tensor]:
         (axis,) = args[-1]
         rows = scores.numel() // scores.shape[axis] if scores.ndim else 1
         support = torch.library.get_ctx().new_dynamic_size()
@@ -181,7 +204,7 @@ class EntmaxSparse(Map):
         return indptr, scores.new_empty(support, dtype=torch.int64), scores.new_empty(support)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:
         scores, _, temperatures, ctx.temperature, rows, ctx.number, _, ctx.axes = inputs
         indptr, indices, values = output
         ctx.mark_non_differentiable(indptr, indices)
@@ -189,7 +212,7 @@ class EntmaxSparse(Map):
         save(ctx, indptr, indices, values, rows, *scaled(scores, temperatures))
 
     @staticmethod
-    def backward(ctx: Any, _: Any, __: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, _: Value, __: Value, g: Tensor) -> Value:
         indptr, indices, values, rows, scores, temperatures = ctx.saved_tensors
         (axis,) = ctx.axes
         p, g_wide = formulas.widened(values, g)
@@ -224,16 +247,16 @@ class TsallisEntropy(Map):
     forward = staticmethod(kernels.tsallis_entropy)
 
     @staticmethod
-    def fake(p: Tensor, _: Any, __: Any, axes: Sequence[int]) -> Tensor:
+    def fake(p: Tensor, _: Value, __: Value, axes: Sequence[int]) -> Tensor:
         return p.new_empty(reduced(p, axes, keepdims=False))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Context, inputs: Value, output: Value) -> None:  # noqa: ARG004  by name
         p, rows, ctx.number, ctx.axes = inputs
         save(ctx, p, rows)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Context, g: Tensor) -> Value:
         p, rows = ctx.saved_tensors
         g = kept(p, g, ctx.axes)
         alpha = chosen(rows, ctx.number)
@@ -243,7 +266,7 @@ class TsallisEntropy(Map):
         return formulas.tsallis_grad(p, g, alpha), of_alpha, None, None
 
     @staticmethod
-    def jvp(ctx: Any, change: Tensor | None, of_alpha: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Context, change: Tensor | None, of_alpha: Tensor | None, *_: None) -> Tensor:
         p, rows = ctx.saved_tensors
         alpha = chosen(rows, ctx.number)
         change = torch.zeros_like(p) if change is None else change
@@ -278,7 +301,7 @@ def sparsemax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Entmax of order 2."""
     return entmax(scores, 2.0, axis=axis, where=where, temperature=temperature, out=out)
 
@@ -292,11 +315,11 @@ def entmax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Entmax of any order above 0."""
     if out is None and where is None and type(alpha) is float and is_simple(scores, temperature):
-        if not (scores.requires_grad and torch.is_grad_enabled()):
-            return _core.entmax(scores, alpha, axis, None, temperature, None)
+        if not (scores.requires_grad and is_grad_enabled()):
+            return core.entmax(scores, alpha, axis, None, temperature, None)
         if type(axis) is int:
             return ENTMAX.for_autograd(scores, None, None, temperature, None, alpha, (axis,))
     return _with_parameter(ENTMAX, scores, "alpha", alpha, axis, where, temperature, out)
@@ -311,11 +334,11 @@ def normmax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Normmax of any order above 1."""
     if out is None and where is None and type(alpha) is float and is_simple(scores, temperature):
-        if not (scores.requires_grad and torch.is_grad_enabled()):
-            return _core.normmax(scores, alpha, axis, None, temperature, None)
+        if not (scores.requires_grad and is_grad_enabled()):
+            return core.normmax(scores, alpha, axis, None, temperature, None)
         if type(axis) is int:
             return NORMMAX.for_autograd(scores, None, None, temperature, None, alpha, (axis,))
     return _with_parameter(NORMMAX, scores, "alpha", alpha, axis, where, temperature, out)
@@ -330,11 +353,11 @@ def budget_sparsemax(
     where: Tensor | None = None,
     temperature: Tensor | float = 1.0,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Value:
     """Projection onto the capped simplex with this sum."""
     if out is None and where is None and type(budget) is float and is_simple(scores, temperature):
-        if not (scores.requires_grad and torch.is_grad_enabled()):
-            return _core.budget_sparsemax(scores, budget, axis, None, temperature, None)
+        if not (scores.requires_grad and is_grad_enabled()):
+            return core.budget_sparsemax(scores, budget, axis, None, temperature, None)
         if type(axis) is int:
             return BUDGET_SPARSEMAX.for_autograd(scores, None, None, temperature, None, budget, (axis,))
     return _with_parameter(BUDGET_SPARSEMAX, scores, "budget", budget, axis, where, temperature, out)
@@ -344,12 +367,12 @@ def _with_parameter(
     map_: Operator,
     scores: Tensor,
     name: str,
-    parameter: Any,
+    parameter: Value,
     axis: int,
     where: Tensor | None,
     temperature: Tensor | float,
     out: Tensor | None,
-) -> Tensor:
+) -> Value:
     call = Call(scores, axis, where, temperature)
     return written(map_, (*call.options, *call.parameter(name, parameter), call.axes), out, call)
 
@@ -380,12 +403,13 @@ def entmax_sparse(
 ) -> SparseRows:
     """Entmax in compressed rows."""
     call = Call(scores, axis, where, temperature)
-    parts = ENTMAX_SPARSE(*call.options, *call.parameter("alpha", alpha), max_support, call.axes)
+    options = *call.options, *call.parameter("alpha", alpha), max_support, call.axes
+    indptr, indices, values = ENTMAX_SPARSE(*options)
     classes = call.scores.shape[call.axes[0]] if call.scores.ndim else 1
-    return SparseRows(*parts, (parts[0].shape[0] - 1, classes))
+    return SparseRows(indptr, indices, values, (indptr.shape[0] - 1, classes))
 
 
-def tsallis_entropy(p: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Tensor:
+def tsallis_entropy(p: Tensor, /, alpha: Tensor | float, *, axis: int = -1) -> Value:
     """Tsallis entropy of any order above 0."""
     call = Call(p, axis, name="p")
     return TSALLIS_ENTROPY(call.scores, *call.parameter("alpha", alpha), call.axes)

@@ -12,6 +12,7 @@ use crate::elementary::{self, ExpConstants, Window};
 use crate::options::PerRow;
 use crate::rows::{Places, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
+use std::ops::Range;
 
 /// The rows of a tile: one vector of f32, two of f64.
 pub(crate) const ROWS: usize = 16;
@@ -38,6 +39,7 @@ pub(crate) struct Base<L: Lanes> {
     shift: L::V,
     scaled: Option<Scaled<L>>, // none where the scores are the exponents
     window: Window<L>,
+    is_far: bool, // whether a reference is not 0
 }
 
 impl<L: Lanes> Base<L> {
@@ -46,6 +48,19 @@ impl<L: Lanes> Base<L> {
     pub(crate) fn shifts(&self, lanes: L) -> [f64; 16] {
         lanes_of(lanes, self.shift)
     }
+}
+
+/// log of 2^shift sum
+#[inline(always)]
+pub(crate) fn logs_of<I: Isa>(isa: I, sums: &[f64; 16], shifts: &[f64; 16]) -> [f64; 16] {
+    let lanes = isa.f64();
+    let mut logs = [0.0; 16];
+    for half in [0, 8] {
+        let log = elementary::log(lanes, lanes.load(&sums[half..]));
+        let height = lanes.mul(lanes.load(&shifts[half..]), lanes.splat(std::f64::consts::LN_2));
+        lanes.store(lanes.add(height, log), &mut logs[half..]);
+    }
+    logs
 }
 
 #[inline(always)]
@@ -144,7 +159,8 @@ impl<E: Element> Tile<E> {
             true => Scaled::of_rows(lanes, temperature, first, &lanes_of(lanes, reference)[..count]),
             false => scaled,
         };
-        Base { highest, reference, shift, scaled, window: Window::of_each(lanes, shift) }
+        let is_far = lanes.any(is_far);
+        Base { highest, reference, shift, scaled, window: Window::of_each(lanes, shift), is_far }
     }
 
     /// The sums of the rows of a vector.
@@ -186,6 +202,26 @@ impl<E: Element> Tile<E> {
             let scores = || self.values.iter().skip(column + lane).step_by(ROWS);
             sums[lane] = if scores().any(|x| (*x).into().is_nan()) { f64::NAN } else { f64::INFINITY };
         }
+    }
+
+    /// The logarithms of the sums of the rows of a vector, of which the first is row `first` of the call.
+    #[inline(always)]
+    pub(crate) fn logs<I: Isa>(
+        &self,
+        isa: I,
+        column: usize,
+        base: &Base<LanesOf<I, E>>,
+        temperature: &PerRow<'_>,
+        first: usize,
+    ) -> [f64; 16] {
+        let lanes = E::Real::lanes(isa);
+        let mut logs = logs_of(isa, &self.sums(isa, column, base), &base.shifts(lanes));
+        if base.is_far {
+            for (lane, reference) in lanes_of(lanes, base.reference).into_iter().enumerate() {
+                logs[lane] += if reference == 0.0 { 0.0 } else { reference / temperature.of(first + lane) };
+            }
+        }
+        logs
     }
 
     /// Puts the terms in the place of the scores of a vector of rows; their sums.
@@ -330,6 +366,32 @@ impl<E: Element> Kernel for Write<'_, '_, E> {
                 }
             }
         }
+    }
+}
+
+/// log sum_i exp(x_i / T) of short rows.
+#[inline(always)]
+pub(crate) fn logsumexp<I: Isa, E: Element>(
+    isa: I,
+    source: &Source<'_, E>,
+    temperature: &PerRow<'_>,
+    rows: Range<usize>,
+    out: &mut RowsMut<'_, E>,
+) {
+    let n = LanesOf::<I, E>::N;
+    let mut tile = Tile::new(source);
+    for first in rows.clone().step_by(ROWS) {
+        let count = ROWS.min(rows.end - first);
+        tile.read(source, first, count);
+        let mut results = [E::ZERO; ROWS];
+        for column in (0..count).step_by(n) {
+            let base = tile.base(isa, column, temperature, first + column, n.min(count - column));
+            let logs = tile.logs(isa, column, &base, temperature, first + column);
+            for (result, log) in results[column..].iter_mut().zip(&logs[..n]) {
+                *result = E::of_f64_once(*log);
+            }
+        }
+        out.write_across(first, 0, &results[..count]);
     }
 }
 

@@ -112,14 +112,14 @@ impl<E: Element> Kernel for Project<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let (mut highest, mut lowest, mut finite, mut undefined) = (f64::NEG_INFINITY, f64::INFINITY, 0, false);
-        self.strips.starts().for_each(|from| {
+        for from in self.strips.starts() {
             for &x in &*self.strips.at(isa, self.row, from) {
                 undefined |= x.is_nan() || x == f64::INFINITY;
                 if x > f64::NEG_INFINITY {
                     (highest, lowest, finite) = (highest.max(x), lowest.min(x), finite + 1);
                 }
             }
-        });
+        }
         if self.is_absent || self.budget == 0.0 && !undefined {
             return self.out.fill(self.row, E::ZERO);
         }

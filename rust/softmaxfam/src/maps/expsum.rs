@@ -33,6 +33,18 @@ pub(crate) const HEADROOM: f64 = 60.0;
 pub(crate) const TURNS: usize = 8;
 const WAYS: usize = 4;
 
+/// The most rows whose shifts are chosen before the first is added: each step of a row waits for the one before, rows do
+/// not wait for each other.
+pub(crate) const ROWS_THAT_BEGIN: usize = 8;
+
+/// Scores that are looked at before the first is added; of more, the hardware no longer sees that they are read in order.
+const AHEAD: usize = 1024;
+
+/// How many rows in place begin together.
+pub(crate) fn rows_that_begin_together(classes: usize) -> usize {
+    (AHEAD / classes.max(1)).clamp(1, ROWS_THAT_BEGIN)
+}
+
 /// A temperature as kernels use it: its inverse as the sum of two numbers, or none where it is 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale<R> {
@@ -121,7 +133,8 @@ impl<L: Lanes> Scaled<L> {
     pub(crate) fn of_rows(lanes: L, temperature: &PerRow<'_>, first: usize, references: &[f64]) -> Option<Self> {
         let count = references.len();
         let of_row = |lane| temperature.of(first + lane);
-        if (0..count).all(|lane| of_row(lane) == 1.0 && references[lane] == 0.0) {
+        let is_one = matches!(temperature, PerRow::Same(1.0));
+        if (0..count).all(|lane| (is_one || of_row(lane) == 1.0) && references[lane] == 0.0) {
             return None;
         }
         let reference = spread(lanes, count, |lane| references[lane]);

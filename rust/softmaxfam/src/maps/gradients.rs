@@ -8,6 +8,10 @@
 //! Terms are formed in the type that scores are computed in, and summed in f64; g - <s, g> / sum s is rounded once.
 //! Cost. Two reads of each input, the second from cache, one write; where whole stretches of probabilities are 0, g is not read.
 
+mod across;
+
+use self::across::{Across, Product};
+use super::across::ROWS;
 use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
@@ -84,9 +88,31 @@ fn centred<E: Element>(
     out.expect("out", rows, classes)?;
     let level = Level::active();
     let (p, g) = (&Source::new(p, None), &Source::new(g, None));
+    if let PerRow::Same(alpha @ ..=2.0) = alpha
+        && !p.is_in_line()
+    {
+        return side_by_side(Product::OfShares { alpha }, p, g, options, out);
+    }
     for_each_piece(job(p.scores(), options), out.reborrow(), |rows, mut out| {
         let (buffers, temperature) = (&mut Buffers::new(p, Some(g), &out), options.temperature);
         dispatch(level, Centred { p, g, rows, alpha, temperature, buffers, out: &mut out });
+        Ok(())
+    })
+}
+
+/// Products of rows whose classes do not follow each other in memory.
+fn side_by_side<E: Element>(
+    product: Product,
+    x: &Source<'_, E>,
+    g: &Source<'_, E>,
+    options: &Options<'_>,
+    out: &mut RowsMut<'_, E>,
+) -> Result<()> {
+    let level = Level::active();
+    let job = Job { together: ROWS, ..job(x.scores(), options) };
+    for_each_piece(job, out.reborrow(), |rows, mut out| {
+        let (tiles, temperature) = (&mut [Vec::new(), Vec::new()], options.temperature);
+        dispatch(level, Across { product, x, g, rows, temperature, tiles, out: &mut out });
         Ok(())
     })
 }
@@ -375,6 +401,9 @@ pub fn log_softmax_vjp<E: Element>(
     out.expect("out", rows, classes)?;
     let level = Level::active();
     let (x, g) = (&Source::new(log_p, None), &Source::new(g, None));
+    if !x.is_in_line() {
+        return side_by_side(Product::OfLogs, x, g, options, out);
+    }
     for_each_piece(job(log_p, options), out.reborrow(), |rows, mut out| {
         let (buffers, temperature) = (&mut Buffers::new(x, Some(g), &out), options.temperature);
         dispatch(level, OfLogs { x, g, rows, temperature, buffers, out: &mut out });

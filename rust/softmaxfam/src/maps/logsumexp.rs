@@ -7,7 +7,7 @@
 
 use super::across;
 use super::beside::{self, Tile};
-use super::expsum::{Adder, CHUNK, ExpSum, Scale};
+use super::expsum::{Adder, CHUNK, ExpSum, ROWS_THAT_BEGIN, Scale, rows_that_begin_together};
 use crate::elementary::{self, Window};
 use crate::error::Result;
 use crate::options::{Options, PerRow};
@@ -81,6 +81,9 @@ impl<E: Element> Kernel for LogSumExp<'_, '_, E> {
                 out.set(row, 0, E::of_f64_once(score / temperature.of(row)));
             });
         }
+        if beside::suits(&source) {
+            return beside::logsumexp(isa, &source, &temperature, rows, out);
+        }
         let mut sums = [ExpSum::EMPTY; across::ROWS];
         let mut row_sums = RowSums::new(source, temperature);
         let together = row_sums.together(usize::MAX);
@@ -128,17 +131,19 @@ impl<'a, E: Element> RowSums<'a, E> {
             return dispatch(tile.level(), beside::Sums { source, temperature, first, sums, tile });
         }
         let adder = |row| Adder::new(isa, Scale::new(self.temperature.of(row)));
-        if self.source.classes() <= BLOCK && self.source.is_in_place() {
-            // all begin together: each step of a row waits for the one before, rows do not wait for each other
-            let mut adders = [adder(first); ROWS_TOGETHER];
-            let adders = &mut adders[..sums.len()];
-            for (row, each) in (first..).zip(adders.iter_mut()) {
-                *each = adder(row);
-                each.begin(self.source.block(row, 0, &mut []));
-            }
-            for ((row, adder), sum) in (first..).zip(adders).zip(sums) {
-                adder.add_block(self.source.block(row, 0, &mut []));
-                *sum = adder.sum();
+        let together = rows_that_begin_together(self.source.classes());
+        if together > 1 && self.source.is_in_place() {
+            for (sums, first) in sums.chunks_mut(together).zip((first..).step_by(together)) {
+                let mut adders = [adder(first); ROWS_THAT_BEGIN];
+                let adders = &mut adders[..sums.len()];
+                for (row, each) in (first..).zip(adders.iter_mut()) {
+                    *each = adder(row);
+                    each.begin(self.source.block(row, 0, &mut []));
+                }
+                for ((row, adder), sum) in (first..).zip(adders).zip(sums) {
+                    adder.add_block(self.source.block(row, 0, &mut []));
+                    *sum = adder.sum();
+                }
             }
             return;
         }

@@ -10,7 +10,9 @@
 
 use super::across;
 use super::beside::{self, Base, Tile};
-use super::expsum::{Adder, CHUNK, ExpSum, Exponents, Scale, Scaled, spread, with_exponents};
+use super::expsum::{
+    Adder, CHUNK, ExpSum, Exponents, ROWS_THAT_BEGIN, Scale, Scaled, rows_that_begin_together, spread, with_exponents,
+};
 use super::logsumexp::{COST, RowSums, chunked_sums, job, logs_of};
 use crate::elementary::{self, Window};
 use crate::error::Result;
@@ -161,15 +163,8 @@ impl Normal for LogProbability {
 
     #[inline(always)]
     fn beside<I: Isa, E: Element>(isa: I, tile: &mut Tile<E>, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
-        let (sums, shifts) = (tile.sums(isa, column, base), base.shifts(E::Real::lanes(isa)));
-        let mut logs = [0.0; 16];
-        for half in [0, 8] {
-            let log = elementary::log(isa.f64(), isa.f64().load(&sums[half..]));
-            isa.f64().store(log, &mut logs[half..]);
-        }
-        for lane in 0..16 {
-            logs[lane] += shifts[lane] * std::f64::consts::LN_2;
-        }
+        let sums = tile.sums(isa, column, base);
+        let logs = beside::logs_of(isa, &sums, &base.shifts(E::Real::lanes(isa)));
         tile.subtract(isa, column, base, &each_in_two(&logs));
         sums
     }
@@ -324,9 +319,6 @@ impl<E: Element, N: Normal> Kernel for NormaliseShortRows<'_, '_, E, N> {
     }
 }
 
-/// Rows that are stored, then scaled, at a time: each step of a row waits for the one before, rows do not wait for each other.
-const ROWS_TO_STORE: usize = 8;
-
 /// One exponential a class: the terms are stored in their place while they are summed, and scaled once the sum is known.
 #[inline(always)]
 fn store_then_scale<I: Isa, E: Element, N: Normal>(
@@ -344,11 +336,10 @@ fn store_then_scale<I: Isa, E: Element, N: Normal>(
         }
         return;
     }
-    let fit = if call.to_write.is_in_place() { BLOCK / classes.max(1) } else { 1 }; // what the first cache or the buffer holds
-    let together = fit.clamp(1, ROWS_TO_STORE);
+    let together = if call.to_write.is_in_place() { rows_that_begin_together(classes) } else { 1 };
     for first in rows.clone().step_by(together) {
         let rows = first..rows.end.min(first + together);
-        let mut adders = [Adder::<I, E>::new(isa, scale(first)); ROWS_TO_STORE];
+        let mut adders = [Adder::<I, E>::new(isa, scale(first)); ROWS_THAT_BEGIN];
         let adders = &mut adders[..rows.len()];
         for (adder, row) in adders.iter_mut().zip(rows.clone()) {
             *adder = Adder::new(isa, scale(row));
@@ -357,7 +348,7 @@ fn store_then_scale<I: Isa, E: Element, N: Normal>(
         for (adder, row) in adders.iter_mut().zip(rows.clone()) {
             adder.add_block_to(call.to_write.block(row, 0, scores), out.place(row, 0, classes, &mut []));
         }
-        let mut factors = [[E::Real::ZERO; 2]; ROWS_TO_STORE];
+        let mut factors = [[E::Real::ZERO; 2]; ROWS_THAT_BEGIN];
         for (factor, adder) in factors.iter_mut().zip(adders.iter()) {
             *factor = quotient_in_two(1.0, adder.sum().sum);
         }

@@ -164,7 +164,7 @@ impl<T: LogqTarget> Draw<'_, T> {
         let slots = &*self.table.slots;
         let classes = slots.len() as u64;
         let mut batch = Batch { slots: [0; WORDS], fractions: [0; WORDS] };
-        for (index, word) in self.noise.words(at).into_iter().enumerate() {
+        for (index, word) in self.noise.words(isa, at).into_iter().enumerate() {
             let product = u128::from(word) * u128::from(classes);
             batch.slots[index] = (product >> 64) as u32;
             batch.fractions[index] = (product as u64 >> 32) as u32;

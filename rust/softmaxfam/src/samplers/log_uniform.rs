@@ -131,7 +131,7 @@ impl Kernel for Draw<'_> {
         let mut skipped = (first % 2) as usize;
         let (mut at, mut from) = (first - skipped as u64, 0);
         while from < ids.len() {
-            let (words, mut units) = (noise.words(at), [0.0; WORDS]);
+            let (words, mut units) = (noise.words(isa, at), [0.0; WORDS]);
             for index in 0..WORDS {
                 units[index] = unit(words[index]);
             }

@@ -84,7 +84,7 @@ impl Kernel for LogTimes<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> [f64; WORDS] {
-        let mut times = log_exponentials(isa, &self.noise.words(self.start.into()));
+        let mut times = log_exponentials(isa, &self.noise.words(isa, self.start.into()));
         for (time, &logq) in times.iter_mut().zip(self.logq) {
             *time -= f64::from(logq);
         }

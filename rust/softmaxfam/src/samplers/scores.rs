@@ -328,7 +328,7 @@ impl Kernel for LogExponentials<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> [f64; WORDS] {
-        log_exponentials(isa, &self.0.words(self.1))
+        log_exponentials(isa, &self.0.words(isa, self.1))
     }
 }
 

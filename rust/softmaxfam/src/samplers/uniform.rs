@@ -72,12 +72,12 @@ impl Kernel for Draw<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, _isa: I) {
+    fn run<I: Isa>(self, isa: I) {
         let Self { classes, noise, first, ids } = self;
         let mut skipped = (first % 2) as usize;
         let (mut at, mut from) = (first - skipped as u64, 0);
         while from < ids.len() {
-            let words = noise.words(at);
+            let words = noise.words(isa, at);
             let to = ids.len().min(from + WORDS - skipped);
             for (id, &word) in ids[from..to].iter_mut().zip(&words[skipped..]) {
                 let (class, favours) = class_of(word, classes);

@@ -221,7 +221,7 @@ impl Kernel for Geometric<'_> {
         let lanes = isa.f64();
         let one = lanes.splat(1.0);
         for (chances, first) in self.chances.chunks_mut(WORDS).zip((GAMMA_WORDS..).step_by(WORDS)) {
-            let (words, mut units) = (self.noise.words(first), [0.0; WORDS]);
+            let (words, mut units) = (self.noise.words(isa, first), [0.0; WORDS]);
             for (unit, word) in units.iter_mut().zip(words) {
                 *unit = open_unit(word);
             }

@@ -496,6 +496,7 @@ impl Lanes for F64x8 {
 impl Isa for Avx2 {
     type F32 = F32x16;
     type F64 = F64x8;
+    type U64 = [__m256i; 2];
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -544,6 +545,37 @@ impl Isa for Avx2 {
         both!(parts => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
             parts.as_ptr().cast()
         )))))
+    }
+    #[inline(always)]
+    fn load_u64(self, source: &[u64; 8]) -> [__m256i; 2] {
+        let parts = [&source[..4], &source[4..]];
+        both!(parts => _mm256_loadu_si256(parts.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn store_u64(self, v: [__m256i; 2]) -> [u64; 8] {
+        let mut target = [0; 8];
+        intrinsics!({
+            _mm256_storeu_si256(target.as_mut_ptr().cast(), v[0]);
+            _mm256_storeu_si256(target[4..].as_mut_ptr().cast(), v[1]);
+        });
+        target
+    }
+    #[inline(always)]
+    fn mul_lower(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        intrinsics!([_mm256_mul_epu32(a[0], b[0]), _mm256_mul_epu32(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn upper(self, a: [__m256i; 2]) -> [__m256i; 2] {
+        both!(a => _mm256_srli_epi64::<32>(a))
+    }
+    #[inline(always)]
+    fn xor(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        intrinsics!([_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn join_lower(self, low: [__m256i; 2], high: [__m256i; 2]) -> [__m256i; 2] {
+        let high = both!(high => _mm256_slli_epi64::<32>(high));
+        intrinsics!([_mm256_blend_epi32::<0xaa>(low[0], high[0]), _mm256_blend_epi32::<0xaa>(low[1], high[1])])
     }
     #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {

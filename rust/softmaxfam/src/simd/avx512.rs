@@ -383,6 +383,7 @@ impl Lanes for F64x8 {
 impl Isa for Avx512 {
     type F32 = F32x16;
     type F64 = F64x8;
+    type U64 = __m512i;
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -424,6 +425,32 @@ impl Isa for Avx512 {
         intrinsics!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
             source.as_ptr().cast()
         )))))
+    }
+    #[inline(always)]
+    fn load_u64(self, source: &[u64; 8]) -> __m512i {
+        intrinsics!(_mm512_loadu_si512(source.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn store_u64(self, v: __m512i) -> [u64; 8] {
+        let mut target = [0; 8];
+        intrinsics!(_mm512_storeu_si512(target.as_mut_ptr().cast(), v));
+        target
+    }
+    #[inline(always)]
+    fn mul_lower(self, a: __m512i, b: __m512i) -> __m512i {
+        intrinsics!(_mm512_mul_epu32(a, b))
+    }
+    #[inline(always)]
+    fn upper(self, a: __m512i) -> __m512i {
+        intrinsics!(_mm512_srli_epi64::<32>(a))
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        intrinsics!(_mm512_xor_si512(a, b))
+    }
+    #[inline(always)]
+    fn join_lower(self, low: __m512i, high: __m512i) -> __m512i {
+        intrinsics!(_mm512_mask_blend_epi32(0xaaaa, low, _mm512_slli_epi64::<32>(high)))
     }
     #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {

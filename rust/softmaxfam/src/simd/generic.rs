@@ -1,4 +1,7 @@
 //! Lanes as plain arrays, for the compiler to vectorise: every CPU, and the definition of what the others compute.
+//!
+//! Where a fused multiply-add is a call for each lane (x86-64 before FMA), the operations that take many instructions
+//! are functions of their own: inlined into every kernel they made half of the library's size, for the slowest CPUs.
 
 use super::{Isa, Lanes, Real};
 use half::{bf16, f16};
@@ -10,6 +13,17 @@ pub(crate) struct Generic;
 #[inline(always)]
 fn each<T: Copy, U: Copy, const N: usize>(f: impl Fn(usize) -> U, _like: &[T; N]) -> [U; N] {
     std::array::from_fn(f)
+}
+
+/// Inline where the CPU has the instructions, else a function of its own.
+macro_rules! large {
+    ($($function:item)*) => {
+        $(
+            #[cfg_attr(any(target_feature = "fma", not(target_arch = "x86_64")), inline(always))]
+            #[cfg_attr(not(any(target_feature = "fma", not(target_arch = "x86_64"))), inline(never))]
+            $function
+        )*
+    };
 }
 
 macro_rules! lanes {
@@ -163,6 +177,7 @@ lanes!(F64x8, f64, 8);
 impl Isa for Generic {
     type F32 = F32x16;
     type F64 = F64x8;
+    type U64 = [u64; 8];
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -175,6 +190,30 @@ impl Isa for Generic {
     #[inline(always)]
     fn widen(self, v: [f32; 16]) -> [[f64; 8]; 2] {
         [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
+    }
+    #[inline(always)]
+    fn load_u64(self, source: &[u64; 8]) -> [u64; 8] {
+        *source
+    }
+    #[inline(always)]
+    fn store_u64(self, v: [u64; 8]) -> [u64; 8] {
+        v
+    }
+    #[inline(always)]
+    fn mul_lower(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        each(|lane| u64::from(a[lane] as u32) * u64::from(b[lane] as u32), &a)
+    }
+    #[inline(always)]
+    fn upper(self, a: [u64; 8]) -> [u64; 8] {
+        each(|lane| a[lane] >> 32, &a)
+    }
+    #[inline(always)]
+    fn xor(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        each(|lane| a[lane] ^ b[lane], &a)
+    }
+    #[inline(always)]
+    fn join_lower(self, low: [u64; 8], high: [u64; 8]) -> [u64; 8] {
+        each(|lane| u64::from(low[lane] as u32) | high[lane] << 32, &low)
     }
     #[inline(always)]
     fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {

@@ -27,6 +27,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type F32: Lanes<Scalar = f32>;
     /// 8 lanes of f64.
     type F64: Lanes<Scalar = f64>;
+    /// 8 integers of 64 bits.
+    type U64: Copy;
 
     /// The f32 lanes.
     fn f32(self) -> Self::F32;
@@ -47,6 +49,18 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_bf16(self, source: &[half::bf16]) -> <Self::F32 as Lanes>::V;
     /// 16 numbers rounded to bfloat16, ties to even.
     fn store_bf16(self, v: <Self::F32 as Lanes>::V, target: &mut [half::bf16]);
+    /// 8 integers.
+    fn load_u64(self, source: &[u64; 8]) -> Self::U64;
+    /// 8 integers.
+    fn store_u64(self, v: Self::U64) -> [u64; 8];
+    /// The products of the lower halves.
+    fn mul_lower(self, a: Self::U64, b: Self::U64) -> Self::U64;
+    /// The upper halves, moved down.
+    fn upper(self, a: Self::U64) -> Self::U64;
+    /// a xor b
+    fn xor(self, a: Self::U64, b: Self::U64) -> Self::U64;
+    /// The lower halves of `low`, and above them those of `high`.
+    fn join_lower(self, low: Self::U64, high: Self::U64) -> Self::U64;
     /// Asks for data that will be read soon.
     #[inline(always)]
     fn prefetch<T>(self, _data: &[T]) {}

@@ -5,7 +5,7 @@
 //! small keeps its w while others go on, so that no row depends on its neighbours.
 //! Cost. 5 operations a class and step, 4 to 6 steps; a division, and a square root for alpha = 1.5, a step.
 
-use super::solve::NEAR;
+use super::solve::near;
 use crate::maps::beside::{ROWS, Tile};
 use crate::options::PerRow;
 use crate::simd::{Element, Isa, Lanes};
@@ -52,7 +52,8 @@ impl Beside {
             let highest = self.differences(isa, tile, column, is_scaled.then_some(divisor));
             lanes.store(highest, &mut tops[column..]);
         }
-        let w = if a == 1.0 { self.climb::<I, true>(isa) } else { self.climb::<I, false>(isa) };
+        let w =
+            if a == 1.0 { self.climb::<I, true>(isa, near::<E>()) } else { self.climb::<I, false>(isa, near::<E>()) };
         for (w, column) in w.into_iter().zip([0, 8]) {
             if a == 1.0 {
                 self.project(isa, column, w);
@@ -103,10 +104,10 @@ impl Beside {
     /// w = p_max^a of all rows, on the line of alpha = 2 or the parabola of alpha = 1.5. Both halves take turns, for a step
     /// is one long chain of operations.
     #[inline(always)]
-    fn climb<I: Isa, const IS_LINE: bool>(&self, isa: I) -> [V64<I>; 2] {
+    fn climb<I: Isa, const IS_LINE: bool>(&self, isa: I, near: f64) -> [V64<I>; 2] {
         let lanes = isa.f64();
         let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
-        let (eps, near) = (lanes.splat(f64::EPSILON), lanes.splat(NEAR));
+        let (eps, near) = (lanes.splat(f64::EPSILON), lanes.splat(near));
         let half = lanes.splat(if IS_LINE { 1.0 } else { 0.5 });
         let (mut w, mut last, mut closed) = ([one; 2], [zero; 2], [zero; 2]);
         for _ in 0..100 {

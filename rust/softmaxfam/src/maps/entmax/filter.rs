@@ -251,10 +251,12 @@ impl<E: Element> Filter<E> {
 
     fn drop_excluded(&mut self) {
         let bound = self.bound_below();
+        let (values, indices) = (&mut self.values[..self.count], &mut self.indices[..self.count]);
         let mut kept = 0;
-        for at in 0..self.count {
-            (self.values[kept], self.indices[kept]) = (self.values[at], self.indices[at]);
-            kept += usize::from(self.values[at] > bound);
+        for at in 0..values.len().min(indices.len()) {
+            let (value, index) = (values[at], indices[at]);
+            (values[kept], indices[kept]) = (value, index);
+            kept += usize::from(value > bound);
         }
         self.count = kept;
     }

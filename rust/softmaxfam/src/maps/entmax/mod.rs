@@ -16,7 +16,7 @@ pub use normmax::normmax;
 
 use super::beside::{self as side, Tile};
 use super::softmax::softmax;
-use super::strips::{Rounded, STRIP, widened};
+use super::strips::{Rounded, STRIP};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
 use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
@@ -24,7 +24,7 @@ use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 use beside::Beside;
 use filter::{Filter, Reach, State};
-use solve::{AddSums, Descend, Probabilities, Solution, Sums, climb};
+use solve::{AddSums, Descend, Probabilities, Solution, Sums, climb, near};
 use std::ops::Range;
 
 /// Time of one class, ns a byte, and of a row: for cutting work, not a promise.
@@ -334,7 +334,7 @@ impl<'a, E: Element> Solver<'a, E> {
         }
         self.z[at] = f64::NEG_INFINITY;
         let start = self.start(highest, order);
-        let solution = climb(order.a, start, |coefficient| {
+        let solution = climb(order.a, start, near::<E>(), |coefficient| {
             let mut sums = Sums::default();
             dispatch(self.level, AddSums { sums: &mut sums, order, z: &self.z, coefficient });
             sums
@@ -357,7 +357,8 @@ impl<'a, E: Element> Solver<'a, E> {
             self.order.extend(0..z.len() as u32);
             self.order.sort_unstable_by(|&i, &j| z[j as usize].total_cmp(&z[i as usize]).then(i.cmp(&j)));
             let mut x: Vec<f64> = self.order.iter().map(|&i| order.a * z[i as usize]).collect();
-            let solved = dispatch(self.level, Descend { a: order.a, x: &mut x, work: &mut self.work });
+            let solved =
+                dispatch(self.level, Descend { a: order.a, near: near::<E>(), x: &mut x, work: &mut self.work });
             self.order.iter().zip(&x).for_each(|(&i, p)| self.p[i as usize] = *p);
             solved
         };
@@ -370,7 +371,7 @@ impl<'a, E: Element> Solver<'a, E> {
         let Some((highest, at)) = self.survey(isa, row) else { return Solved::Undefined };
         let start = self.start(highest, order);
         let mut strip = [0.0; STRIP];
-        let solution = climb(order.a, start, |coefficient| {
+        let solution = climb(order.a, start, near::<E>(), |coefficient| {
             let mut sums = Sums::default();
             for first in (0..self.source.classes()).step_by(BLOCK) {
                 let block = self.source.block(row, first, &mut self.buffer);
@@ -433,13 +434,18 @@ impl<E: Element> Kernel for Differences<'_, E> {
     fn run<I: Isa>(self, isa: I) {
         let lanes = isa.f64();
         let (highest, divisor) = (lanes.splat(self.highest), lanes.splat(self.temperature));
-        widened(isa, self.scores, self.z);
-        let (mut vectors, is_scaled) = (self.z.chunks_exact_mut(8), self.temperature != 1.0);
-        for z in &mut vectors {
-            let difference = lanes.sub(lanes.load(z), highest);
-            lanes.store(if is_scaled { lanes.div(difference, divisor) } else { difference }, z);
+        let is_scaled = self.temperature != 1.0;
+        for (scores, z) in self.scores.chunks(8).zip(self.z.chunks_mut(8)) {
+            let whole = scores.len() == 8;
+            let x = if whole { E::load_f64(isa, scores) } else { E::load_f64_or(isa, scores, E::ZERO) };
+            let difference = lanes.sub(x, highest);
+            let difference = if is_scaled { lanes.div(difference, divisor) } else { difference };
+            if whole {
+                lanes.store(difference, z);
+            } else {
+                lanes.store_part(difference, z);
+            }
         }
-        vectors.into_remainder().iter_mut().for_each(|z| *z = (*z - self.highest) / self.temperature);
     }
 }
 

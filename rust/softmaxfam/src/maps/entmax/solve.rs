@@ -11,7 +11,7 @@
 use super::Order;
 use super::curve::{Curve, with_curve};
 use crate::elementary::{self, Window};
-use crate::simd::{Isa, Kernel, Lanes};
+use crate::simd::{Element, Isa, Kernel, Lanes};
 
 /// A row's solution: p_i = r_i / total with r_i = (1 + coefficient z_i)^(1/a), and log p_max.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,10 @@ pub(super) struct Solution {
     pub(super) support: usize,
 }
 
-/// After a step as small as this the next would be as small as its square.
-pub(super) const NEAR: f64 = 1e-9;
+/// After a step as small as this the next would be as small as its square, of no account for results of this type.
+pub(super) fn near<E: Element>() -> f64 {
+    if size_of::<E>() == 8 { 1e-9 } else { 1e-6 }
+}
 
 /// A sum whose rounding is carried along (Neumaier 1974): equal terms, of which flat rows have many, round alike.
 #[derive(Clone, Copy, Default)]
@@ -66,8 +68,9 @@ impl Sums {
         const WAYS: usize = 4;
         const TURNS: usize = 8; // a lane's sum rounds so often before it is carried
         let lanes = isa.f64();
-        let zero = lanes.splat(0.0);
+        let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
         let coefficient = lanes.splat(coefficient);
+        let mut support = zero;
         for z in z.chunks(8 * WAYS * TURNS) {
             let (mut r, mut slope) = ([zero; WAYS], [zero; WAYS]);
             macro_rules! add {
@@ -75,7 +78,7 @@ impl Sums {
                     let (this_r, this_slope) = curve.at(lanes, lanes.mul($z, coefficient));
                     r[$way] = lanes.add(r[$way], this_r);
                     slope[$way] = lanes.add(slope[$way], this_slope);
-                    self.support += lanes.bits(lanes.gt(this_r, zero)).count_ones() as usize;
+                    support = lanes.add(support, lanes.select(lanes.gt(this_r, zero), one, zero));
                 }};
             }
             let mut groups = z.chunks_exact(WAYS * 8);
@@ -91,6 +94,7 @@ impl Sums {
             self.r.add(met(r));
             self.slope += met(slope);
         }
+        self.support += lanes.reduce_add(support) as usize;
     }
 }
 
@@ -171,12 +175,16 @@ impl Sums {
 }
 
 /// Solves for the threshold from a w = p_max^a that is too large, given the sums for any coefficient.
-pub(super) fn climb(a: f64, w: f64, sums: impl FnMut(f64) -> Sums) -> Solution {
-    if a == 0.5 || a == 1.0 { climb_without_logarithms(a, w, sums) } else { climb_in_logarithms(a, -w.ln() / a, sums) }
+pub(super) fn climb(a: f64, w: f64, near: f64, sums: impl FnMut(f64) -> Sums) -> Solution {
+    if a == 0.5 || a == 1.0 {
+        climb_without_logarithms(a, w, near, sums)
+    } else {
+        climb_in_logarithms(a, -w.ln() / a, near, sums)
+    }
 }
 
 /// The same steps in w = p_max^a, where its powers are cheap: w falls by (S - S^(1-a)) / S', S = sum p, S' = sum p^(1-a).
-fn climb_without_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
+fn climb_without_logarithms(a: f64, start: f64, near: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
     let mut w = start;
     let mut last = false;
     for rest in (0..100).rev() {
@@ -197,14 +205,14 @@ fn climb_without_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sum
             return if a == 1.0 { Solution { p_max: w, ..solution } } else { solution };
         }
         // a straight curve is solved exactly once its support stands, a bent one to the square of the step
-        last = step.abs() < NEAR * w && a < 1.0;
+        last = step.abs() < near * w && a < 1.0;
         w = next;
     }
     unreachable!("the last round returns")
 }
 
 /// Finds u from a start below it.
-fn climb_in_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
+fn climb_in_logarithms(a: f64, start: f64, near: f64, mut sums: impl FnMut(f64) -> Sums) -> Solution {
     let mut u = start;
     let mut falls = 0;
     let mut last = false;
@@ -221,7 +229,7 @@ fn climb_in_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) ->
         if step.abs() <= f64::EPSILON * u || falls > 2 || rest == 1 {
             return found.solution(coefficient);
         }
-        last = step.abs() < NEAR * (1.0 + u);
+        last = step.abs() < near * (1.0 + u);
         // rounding may take the logarithm's argument below -1: then halve the way to the uniform distribution
         u = if step.is_nan() { u.midpoint(((found.support + 1) as f64).ln()) } else { (u + step).max(0.0) };
     }
@@ -232,6 +240,7 @@ fn climb_in_logarithms(a: f64, start: f64, mut sums: impl FnMut(f64) -> Sums) ->
 /// the support and log p_max.
 pub(super) struct Descend<'k> {
     pub(super) a: f64,
+    pub(super) near: f64,
     pub(super) x: &'k mut [f64],
     pub(super) work: &'k mut Vec<f64>,
 }
@@ -241,12 +250,12 @@ impl Kernel for Descend<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> (usize, f64) {
-        descend(isa, self.a, self.x, self.work)
+        descend(isa, self.a, self.near, self.x, self.work)
     }
 }
 
 #[inline(always)]
-fn descend<I: Isa>(isa: I, a: f64, x: &mut [f64], work: &mut Vec<f64>) -> (usize, f64) {
+fn descend<I: Isa>(isa: I, a: f64, near: f64, x: &mut [f64], work: &mut Vec<f64>) -> (usize, f64) {
     // the largest k whose lowest score is inside
     let (mut inside, mut outside) = (1, x.len() + 1);
     while outside - inside > 1 {
@@ -270,7 +279,7 @@ fn descend<I: Isa>(isa: I, a: f64, x: &mut [f64], work: &mut Vec<f64>) -> (usize
             exponentials(isa, support, 1.0 + excess);
             return (inside, top - excess.ln_1p());
         }
-        last = (next - log_pi).abs() <= NEAR;
+        last = (next - log_pi).abs() <= near;
         log_pi = next;
     }
     unreachable!("the last round returns")
