@@ -70,7 +70,9 @@ def test_rows_axes_and_types(dtype, rng):
         got = sf.entmax_vjp(p, g, alpha, axis=1)
         assert got.dtype == p.dtype and got.shape == p.shape
         one = sf.entmax_vjp(np.ascontiguousarray(p[1, :, 1]), np.ascontiguousarray(g[1, :, 1]), alpha)
-        np.testing.assert_array_equal(got[1, :, 1], one)
+        # rows apart in memory are summed in another order
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(got[1, :, 1], one, rtol=4 * eps, atol=4 * eps)
 
 
 def test_a_masked_row_has_no_gradient():

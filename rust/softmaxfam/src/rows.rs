@@ -431,6 +431,12 @@ impl<'a, E: Element> Source<'a, E> {
         self.scores.classes.is_one_line()
     }
 
+    /// How many rows from `row` on follow each other in memory.
+    pub(crate) fn adjacent(&self, row: usize) -> usize {
+        let (length, stride) = self.scores.batch.inner;
+        if stride == 1 { length - row % length } else { 1 }
+    }
+
     /// `width` rows from `row` on over the classes `from..to` as a tile: the rows side by side for each class, the classes
     /// `pitch` elements apart. A view of the scores where rows are adjacent in memory, else a copy in `buffer`, which
     /// grows; missing rows are filled with minus infinity.

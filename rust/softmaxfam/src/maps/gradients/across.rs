@@ -41,9 +41,16 @@ impl<E: Element> Kernel for Across<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        let rows = self.rows.clone();
-        for first in rows.clone().step_by(ROWS) {
-            self.some_rows(isa, first..rows.end.min(first + ROWS));
+        let mut rows = self.rows.clone();
+        while !rows.is_empty() {
+            // rows that end a line are not taken with those of the next: a tile of both would be a copy
+            let together = match self.x.adjacent(rows.start) {
+                1 => ROWS,
+                adjacent => adjacent.min(ROWS),
+            };
+            let end = rows.end.min(rows.start + together);
+            self.some_rows(isa, rows.start..end);
+            rows.start = end;
         }
     }
 }
