@@ -173,8 +173,10 @@ impl Weights {
     #[inline(always)]
     fn power<I: Isa, E: Element>(self, isa: I, p: V<I, E>) -> V<I, E> {
         let (lanes, wide) = (E::Real::lanes(isa), isa.f64());
-        if self.alpha == f64::INFINITY {
-            return lanes.splat(E::Real::ZERO);
+        let zero = lanes.splat(E::Real::ZERO);
+        // a power takes longer than the look whether one is needed
+        if self.alpha == f64::INFINITY || lanes.bits(lanes.eq(p, zero)) == (1 << LanesOf::<I, E>::N) - 1 {
+            return zero;
         }
         let mut values = [E::Real::ZERO; 16];
         lanes.store(p, &mut values);
