@@ -36,6 +36,7 @@ lint: $(BIN)/.requirements-test $(BIN)/.package ## check formatting, lints and t
 
 bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax, NumPy and SciPy
 	$(BIN)/python benches/run.py
+	$(BIN)/python benches/samplers.py
 	$(BIN)/python benches/torch_backend.py
 
 wheel: $(BIN)/.tools rust ## build a wheel into dist/

@@ -226,6 +226,17 @@ def test_the_default_options_are_those_of_numpy(backend):
         assert_near(backend.numpy(call(backend.array(x))), call(x), GENERIC_SLACK)
 
 
+@pytest.mark.parametrize(
+    "backend", [parameter(backend) for backend in BACKENDS if backend.library in {"jax", "cupy", "other"}]
+)
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 50.0])  # all classes within reach of the maximum, ..., few
+def test_orders_above_2_over_many_classes(backend, spread, rng):
+    x = (rng.standard_normal((2, 300)) * spread).astype(np.float32)
+    for alpha in (2.5, 6.0):
+        for of_alpha in (alpha, backend.array(np.full((2, 1), alpha, np.float32))):
+            assert_near(backend.numpy(sf.entmax(backend.array(x), of_alpha)), sf.entmax(x, alpha), GENERIC_SLACK)
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")  # torch's, on the first one
 @on_each_backend
 def test_sparse_rows_become_dense_or_of_another_library(backend):

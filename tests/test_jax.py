@@ -101,6 +101,12 @@ def test_parameters_for_each_vector():
     np.testing.assert_allclose(each, sf.entmax(SCORES, STEEP), atol=1e-14)
 
 
+def test_rows_that_need_different_searches_in_one_call(rng):
+    x = rng.standard_normal((3, 300)) * np.array([[1e-3], [1.0], [9.0]])
+    each = jax.jit(jax.vmap(lambda row: sf.entmax(row, 3.0)))(jnp.asarray(x))
+    np.testing.assert_allclose(each, sf.entmax(x, 3.0), atol=1e-14)
+
+
 def test_the_gradient_by_alpha_is_that_of_the_function():
     gradient = jax.grad(lambda alpha: (sf.entmax(jnp.asarray(SCORES), alpha) * G).sum())(jnp.asarray(ALPHAS))
     expected = sf.entmax_alpha_grad(sf.entmax(SCORES, ALPHAS), G, ALPHAS)

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import mpmath
@@ -356,3 +357,5 @@ def test_mended(case):
 def test_sixty_behaviours_are_compared():
     assert len(SAME) >= 60
     assert len(MENDED) >= 40
+    docs = (Path(__file__).parent.parent / "docs" / "entmax.md").read_text(encoding="utf-8")
+    assert f"{len(SAME)} behaviours" in docs

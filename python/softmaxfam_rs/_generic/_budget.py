@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ._frame import places
+
 if TYPE_CHECKING:
     from softmaxfam_rs._typing import Array
 
@@ -20,7 +22,7 @@ def project(xp: Any, z: Array, budget: Array) -> Array:  # noqa: ANN401  a names
         return z
     z = xp.where(is_there, z, 0.0)
     ends = xp.sort(xp.concat([z, z - 1], axis=-1), axis=-1, descending=True)
-    place = xp.cumulative_sum(xp.ones_like(ends, dtype=xp.int32), axis=-1, dtype=xp.int32)
+    place = places(xp, ends)
 
     def end_at(k: Array) -> Array:
         return xp.sum(xp.where(place == k, ends, 0.0), axis=-1, keepdims=True)
@@ -28,7 +30,7 @@ def project(xp: Any, z: Array, budget: Array) -> Array:  # noqa: ANN401  a names
     def above(end: Array, step: Any = 0.0) -> Array:  # noqa: ANN401
         return xp.where(is_there, xp.clip((z - end) - step, 0.0, 1.0), 0.0)
 
-    low = xp.min(place, axis=-1, keepdims=True)
+    low = xp.ones_like(xp.astype(budget, xp.int32))
     high = low + (ends.shape[-1] - 1)
     for _ in range((ends.shape[-1] - 1).bit_length()):
         middle = (low + high) // 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from softmaxfam_rs._results import SparseRows, Threshold
 
 from ._differentiable import solve
+from ._frame import on_device_of
 from ._known import is_known
 from ._rows import Rows, order_less_one
 
@@ -85,7 +86,7 @@ def entmax_sparse(
             f"row {row} has a support of {int(sizes[row])} classes, max_support allows {max_support}; "
             "raise max_support, or alpha"
         )
-    before = xp.zeros((1,), dtype=sizes.dtype, **frame.device())
+    before = xp.zeros((1,), dtype=sizes.dtype, **on_device_of(p))
     indptr = xp.concat([before, xp.cumulative_sum(sizes)])
     _, indices = xp.nonzero(is_in)
     flat = xp.nonzero(xp.reshape(is_in, (-1,)))[0]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
-
-from array_api_compat import is_jax_array
+from typing import TYPE_CHECKING
 
 from softmaxfam_rs._results import TopK
 
+from ._known import largest
 from ._rows import Rows
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def top_log_probs(scores: Array, k: int, /, *, axis: int = -1, where: Array = No
         raise ValueError(f"k is {k}, must lie in [1, {frame.classes}], the number of classes; take min(k, n_classes)")
     log_total = xp.log(xp.sum(xp.exp(rows.z), axis=-1, keepdims=True))
     log = xp.where(rows.is_undefined, rows.highest_given, rows.highest / rows.divisor + log_total)
-    z, indices = _largest(xp, rows.z, k)
+    z, indices = largest(xp, rows.z, k)
     log_probs = rows.settled(z - log_total, absent=-math.inf)
     indices = xp.where(log_probs > -math.inf, indices, -1)  # neither absent classes nor undefined rows have one
     return TopK(
@@ -89,12 +88,3 @@ def top_log_probs(scores: Array, k: int, /, *, axis: int = -1, where: Array = No
         frame.in_place_of_classes(indices),
         frame.dropped(frame.as_float(log)),
     )
-
-
-def _largest(xp: Any, z: Array, k: int) -> tuple[Array, Array]:  # noqa: ANN401  a namespace
-    if is_jax_array(z):
-        from jax.lax import top_k  # noqa: PLC0415  the user has imported it; it takes lower indices first
-
-        return top_k(z, k)  # type: ignore[no-any-return, unused-ignore]
-    indices = xp.argsort(z, axis=-1, descending=True, stable=True)[..., :k]
-    return xp.take_along_axis(z, indices, axis=-1), indices

@@ -32,6 +32,16 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return str(tuple(shape))
 
 
+def on_device_of(array: Array) -> dict[str, Any]:
+    """Return the option that makes new arrays on the device of an array."""
+    return {} if is_jax_array(array) else {"device": device_of(array)}  # JAX places them itself
+
+
+def places(xp: Any, rows: Array) -> Array:  # noqa: ANN401  a namespace
+    """Return 1, 2, ... along the classes."""
+    return xp.arange(1, rows.shape[-1] + 1, dtype=xp.int32, **on_device_of(rows))
+
+
 class Frame:
     """The axes of an array that are classes, and the dtypes of results and of the work."""
 
@@ -190,13 +200,9 @@ class Frame:
 
     def _on_device(self, name: str, given: Array) -> Array:
         if not hasattr(given, "dtype") or isinstance(given, np.generic):
-            return self.xp.asarray(given, **self.device())
+            return self.xp.asarray(given, **on_device_of(self.array))
         self._same_device(name, given)
         return given
-
-    def device(self) -> dict[str, Any]:
-        """Return the option that makes new arrays on the device of the scores."""
-        return {} if is_jax_array(self.array) else {"device": device_of(self.array)}
 
     def _same_device(self, name: str, array: Array) -> None:
         if is_jax_array(array) or (is_torch_array(array) and array.ndim == 0):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace
 
-from ._frame import Frame
+from ._frame import Frame, places
 from ._rows import order_less_one
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def product(xp: Any, p: Array, g: Array, a: Any) -> Array:  # noqa: ANN401  a na
         s = _weights(xp, p, is_in, a)
         return s * _centred(xp, s, xp.where(is_in, g, 0.0))
     lowest = xp.min(xp.where(is_in, p, math.inf), axis=-1, keepdims=True)
-    place = xp.cumulative_sum(xp.ones_like(p, dtype=xp.int32), axis=-1, dtype=xp.int32)
+    place = places(xp, p)
     first = xp.min(xp.where(p == lowest, place, p.shape[-1] + 1), axis=-1, keepdims=True)
     base = xp.sum(xp.where((place == first) & (a > 1), g, 0.0), axis=-1, keepdims=True)
     reference = xp.where((a > 1) & (lowest < math.inf), lowest, 1.0)

@@ -1,4 +1,4 @@
-"""Whether the values of an array may be looked at: not while a program is being traced, nor before a lazy one runs."""
+"""What depends on values: not while a program is traced, nor before a lazy one runs, may they be looked at."""
 
 from __future__ import annotations
 
@@ -47,3 +47,22 @@ def repeat(
         if can_stop and bool(xp.all(done(state))):
             break
     return state
+
+
+def either(is_small: Array, small: Callable[[], Any], full: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Do the small work where it is enough and that can be seen, else the full one, whose results are the same."""
+    if is_jax_array(is_small):
+        from jax import lax  # noqa: PLC0415  the user has imported it
+
+        return lax.cond(is_small, small, full)
+    return small() if is_known(is_small) and bool(is_small) else full()
+
+
+def largest(xp: Any, rows: Array, k: int) -> tuple[Array, Array]:  # noqa: ANN401
+    """Return the k largest of each row, in descending order, and where they are: of equal ones the first ones."""
+    if is_jax_array(rows):
+        from jax import lax  # noqa: PLC0415  the user has imported it
+
+        return lax.top_k(rows, k)  # type: ignore[no-any-return, unused-ignore]
+    indices = xp.argsort(rows, axis=-1, descending=True, stable=True)[..., :k]
+    return xp.take_along_axis(rows, indices, axis=-1), indices

@@ -1,8 +1,9 @@
 //! Projection onto the capped simplex {0 <= p <= 1, sum p = budget}: budgeted sparsemax.
 //!
 //! p_i = clip(x_i / T - tau, 0, 1), tau the root of sum p = budget, which is piecewise linear and falling in tau. Newton's step
-//! on the present piece, or half of a bracket where the step before did not halve it: alone Newton's steps can go round in a
-//! circle, for the function is neither convex nor concave. Once a step does not change the piece, tau is exact.
+//! on the present piece, kept strictly inside a bracket: alone Newton's steps can go round in a circle, for the function is
+//! neither convex nor concave. After `FREE` steps, which rows seldom need, a step that does not halve the bracket is followed
+//! by one that does. Once a step does not change the piece, tau is exact.
 //! Scores are taken below the row's maximum, in f64. Cost. About 6 reads of the row.
 
 use super::strips::{STRIP, Strips, rounded};
@@ -14,6 +15,9 @@ use crate::threads::{Job, for_each_piece};
 
 /// Time of one class, ns a byte.
 const COST: f64 = 1.0;
+
+/// Steps of Newton that need not halve the bracket; normal rows of 7 to 32768 scores take 3 to 9, at most 14.
+const FREE: usize = 12;
 
 /// The point of {0 <= p <= 1, sum p = budget} nearest to x / T, for each row, into `out`, which may be the memory of the scores.
 ///
@@ -129,7 +133,7 @@ impl<E: Element> Kernel for Project<'_, '_, E> {
         // everything is 1 at the left end, nothing is positive at the right one
         let (mut left, mut right) = ((lowest - highest) / self.temperature - 1.0, 0.0);
         let (mut tau, mut width) = ((-1.0_f64).max(left), f64::INFINITY);
-        for _ in 0..200 {
+        for step in 0..200 {
             let piece = self.piece(isa, highest, tau);
             let excess = piece.inside + piece.capped as f64 - self.budget;
             if excess >= 0.0 {
@@ -138,7 +142,7 @@ impl<E: Element> Kernel for Project<'_, '_, E> {
                 right = tau
             }
             let newton = tau + excess / piece.linear as f64;
-            let is_slow = right - left > 0.5 * width;
+            let is_slow = step >= FREE && right - left > 0.5 * width;
             width = right - left;
             let is_exact = (newton - tau).abs() <= 2.0 * f64::EPSILON * tau.abs();
             if is_exact || excess == 0.0 {
