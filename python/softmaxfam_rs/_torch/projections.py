@@ -16,9 +16,32 @@ from .kernels import chosen, core
 from .operators import Context, Map, Operator, Value, save
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PARAMETER = f"{OPTIONS}, Tensor? rows, float number"
+
+
+def _in_forward_mode(by_scores: Callable[..., Tensor], by_number: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make the jvp of a map whose derivatives, by its scores and by the number of a row, are formulas of its result."""
+
+    def jvp(
+        ctx: Context,
+        x: Tensor | None,
+        _: None,
+        temperature: Tensor | None,
+        __: None,
+        number: Tensor | None,
+        *___: None,
+    ) -> Tensor:
+        p, rows, scores, temperatures = ctx.saved_tensors
+        at = chosen(rows, ctx.number)
+        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
+        result = by_scores(p, change, at, ctx.axes, 1.0)
+        if number is not None:
+            result = result + number * by_number(p, at, ctx.axes)
+        return result.to(p.dtype)
+
+    return jvp
 
 
 class Entmax(Map):
@@ -39,23 +62,7 @@ class Entmax(Map):
             of_alpha = formulas.to_rows(gradients.OF_ALPHA(p, g, rows, ctx.number, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None
 
-    @staticmethod
-    def jvp(
-        ctx: Context,
-        x: Tensor | None,
-        _: None,
-        temperature: Tensor | None,
-        __: None,
-        of_alpha: Tensor | None,
-        *___: None,
-    ) -> Tensor:
-        p, rows, scores, temperatures = ctx.saved_tensors
-        alpha = chosen(rows, ctx.number)
-        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
-        result = formulas.entmax_vjp(p, change, alpha, ctx.axes, 1.0)
-        if of_alpha is not None:
-            result = result + of_alpha * formulas.entmax_alpha_jvp(p, alpha, ctx.axes)
-        return result.to(p.dtype)
+    jvp = staticmethod(_in_forward_mode(formulas.entmax_vjp, formulas.entmax_alpha_jvp))
 
 
 class Normmax(Map):
@@ -73,23 +80,7 @@ class Normmax(Map):
             of_alpha = formulas.to_rows(formulas.normmax_alpha_grad(p, g, alpha, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None
 
-    @staticmethod
-    def jvp(
-        ctx: Context,
-        x: Tensor | None,
-        _: None,
-        temperature: Tensor | None,
-        __: None,
-        of_alpha: Tensor | None,
-        *___: None,
-    ) -> Tensor:
-        p, rows, scores, temperatures = ctx.saved_tensors
-        alpha = chosen(rows, ctx.number)
-        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
-        result = formulas.normmax_vjp(p, change, alpha, ctx.axes, 1.0)
-        if of_alpha is not None:
-            result = result + of_alpha * formulas.normmax_alpha_jvp(p, alpha, ctx.axes)
-        return result.to(p.dtype)
+    jvp = staticmethod(_in_forward_mode(formulas.normmax_vjp, formulas.normmax_alpha_jvp))
 
 
 class BudgetSparsemax(Map):
@@ -107,22 +98,12 @@ class BudgetSparsemax(Map):
             of_budget = formulas.to_rows(formulas.budget_grad(p, g, ctx.axes), rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_budget, None, None
 
-    @staticmethod
-    def jvp(
-        ctx: Context,
-        x: Tensor | None,
-        _: None,
-        temperature: Tensor | None,
-        __: None,
-        of_budget: Tensor | None,
-        *___: None,
-    ) -> Tensor:
-        p, _rows, scores, temperatures = ctx.saved_tensors
-        change = change_of(p, scores, x, temperatures, ctx.temperature, temperature)
-        result = formulas.budget_vjp(p, change, ctx.axes, 1.0)
-        if of_budget is not None:
-            result = result + of_budget * formulas.budget_jvp(p, ctx.axes)
-        return result.to(p.dtype)
+    jvp = staticmethod(
+        _in_forward_mode(
+            lambda p, change, _, *rest: formulas.budget_vjp(p, change, *rest),
+            lambda p, _, axes: formulas.budget_jvp(p, axes),
+        )
+    )
 
 
 class EntmaxThreshold(Map):
