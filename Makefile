@@ -25,7 +25,7 @@ test-rust: rust ## run the tests of the crate
 test-python: $(BIN)/.requirements-test $(BIN)/.package ## run the tests of the package, examples of the docs included
 	$(BIN)/python -m pytest -q
 
-lint: $(BIN)/.requirements-test $(BIN)/.package ## check formatting, lints and types
+lint: $(BIN)/.requirements-all $(BIN)/.package ## check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	$(BIN)/ruff check python tests benches

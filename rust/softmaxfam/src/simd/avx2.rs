@@ -579,8 +579,9 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {
+        // into the second cache, which can wait for more lines at once than the first
         for line in data.chunks((64 / size_of::<T>()).max(1)) {
-            intrinsics!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()))
+            intrinsics!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()))
         }
     }
     #[inline(always)]
