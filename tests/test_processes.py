@@ -48,7 +48,8 @@ def test_the_gil_is_released():
 
 
 INTERRUPTED = """
-import numpy as np, softmaxfam_rs as sf, sys, time
+import numpy as np, softmaxfam_rs as sf, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 x = 0.001 * np.random.default_rng(0).standard_normal((4000, 32768)).astype(np.float32)
 out = np.empty_like(x)
 print("ready", flush=True)
