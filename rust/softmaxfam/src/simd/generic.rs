@@ -76,43 +76,34 @@ macro_rules! lanes {
             fn mul(self, a: Self::V, b: Self::V) -> Self::V {
                 each(|lane| a[lane] * b[lane], &a)
             }
-            #[inline(always)]
-            fn div(self, a: Self::V, b: Self::V) -> Self::V {
-                each(|lane| a[lane] / b[lane], &a)
-            }
-            #[inline(always)]
-            fn sqrt(self, a: Self::V) -> Self::V {
-                each(|lane| a[lane].sqrt(), &a)
-            }
-            #[inline(always)]
-            fn max(self, a: Self::V, b: Self::V) -> Self::V {
-                each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] }, &a)
-            }
-            #[inline(always)]
-            fn min(self, a: Self::V, b: Self::V) -> Self::V {
-                each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] }, &a)
-            }
-            #[inline(always)]
-            fn gt(self, a: Self::V, b: Self::V) -> Self::Mask {
-                each(|lane| a[lane] > b[lane], &a)
-            }
-            #[inline(always)]
-            fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
-                each(|lane| a[lane] >= b[lane], &a)
-            }
-            #[inline(always)]
-            fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
-                each(|lane| a[lane] == b[lane], &a)
-            }
-            #[inline(always)]
-            fn is_nan(self, a: Self::V) -> Self::Mask {
-                each(|lane| a[lane].is_nan(), &a)
-            }
-            #[inline(always)]
-            fn to_exponent(self, v: Self::V) -> Self::V {
-                each(|lane| <$scalar>::from_bits(v[lane].to_bits() << <$scalar>::SIGNIFICAND_BITS), &v)
-            }
             large! {
+                fn div(self, a: Self::V, b: Self::V) -> Self::V {
+                    each(|lane| a[lane] / b[lane], &a)
+                }
+                fn sqrt(self, a: Self::V) -> Self::V {
+                    each(|lane| a[lane].sqrt(), &a)
+                }
+                fn max(self, a: Self::V, b: Self::V) -> Self::V {
+                    each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] }, &a)
+                }
+                fn min(self, a: Self::V, b: Self::V) -> Self::V {
+                    each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] }, &a)
+                }
+                fn gt(self, a: Self::V, b: Self::V) -> Self::Mask {
+                    each(|lane| a[lane] > b[lane], &a)
+                }
+                fn ge(self, a: Self::V, b: Self::V) -> Self::Mask {
+                    each(|lane| a[lane] >= b[lane], &a)
+                }
+                fn eq(self, a: Self::V, b: Self::V) -> Self::Mask {
+                    each(|lane| a[lane] == b[lane], &a)
+                }
+                fn is_nan(self, a: Self::V) -> Self::Mask {
+                    each(|lane| a[lane].is_nan(), &a)
+                }
+                fn to_exponent(self, v: Self::V) -> Self::V {
+                    each(|lane| <$scalar>::from_bits(v[lane].to_bits() << <$scalar>::SIGNIFICAND_BITS), &v)
+                }
                 fn load_or(self, source: &[$scalar], pad: $scalar) -> Self::V {
                     std::array::from_fn(|lane| if lane < source.len() { source[lane] } else { pad })
                 }
@@ -188,10 +179,6 @@ impl Isa for Generic {
         F64x8
     }
     #[inline(always)]
-    fn widen(self, v: [f32; 16]) -> [[f64; 8]; 2] {
-        [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
-    }
-    #[inline(always)]
     fn load_u64(self, source: &[u64; 8]) -> [u64; 8] {
         *source
     }
@@ -199,27 +186,25 @@ impl Isa for Generic {
     fn store_u64(self, v: [u64; 8]) -> [u64; 8] {
         v
     }
-    #[inline(always)]
-    fn mul_lower(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
-        each(|lane| u64::from(a[lane] as u32) * u64::from(b[lane] as u32), &a)
-    }
-    #[inline(always)]
-    fn upper(self, a: [u64; 8]) -> [u64; 8] {
-        each(|lane| a[lane] >> 32, &a)
-    }
-    #[inline(always)]
-    fn xor(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
-        each(|lane| a[lane] ^ b[lane], &a)
-    }
-    #[inline(always)]
-    fn join_lower(self, low: [u64; 8], high: [u64; 8]) -> [u64; 8] {
-        each(|lane| u64::from(low[lane] as u32) | high[lane] << 32, &low)
-    }
-    #[inline(always)]
-    fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
-        std::array::from_fn(|lane| f64::from(source[lane]))
-    }
     large! {
+        fn widen(self, v: [f32; 16]) -> [[f64; 8]; 2] {
+            [std::array::from_fn(|lane| f64::from(v[lane])), std::array::from_fn(|lane| f64::from(v[lane + 8]))]
+        }
+        fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
+            std::array::from_fn(|lane| f64::from(source[lane]))
+        }
+        fn mul_lower(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+            each(|lane| u64::from(a[lane] as u32) * u64::from(b[lane] as u32), &a)
+        }
+        fn upper(self, a: [u64; 8]) -> [u64; 8] {
+            each(|lane| a[lane] >> 32, &a)
+        }
+        fn xor(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+            each(|lane| a[lane] ^ b[lane], &a)
+        }
+        fn join_lower(self, low: [u64; 8], high: [u64; 8]) -> [u64; 8] {
+            each(|lane| u64::from(low[lane] as u32) | high[lane] << 32, &low)
+        }
         fn load_f16(self, source: &[f16]) -> [f32; 16] {
             std::array::from_fn(|lane| source[lane].to_f32())
         }
