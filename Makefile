@@ -28,8 +28,8 @@ test-python: $(BIN)/.requirements-test $(BIN)/.package ## run the tests of the p
 lint: $(BIN)/.requirements-all $(BIN)/.package ## check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
-	$(BIN)/ruff check python tests benches
-	$(BIN)/ruff format --check python tests benches
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest softmaxfam_rs._core

@@ -7,6 +7,7 @@ needs. Registered operators are what compilers, tracers and fake tensors see: th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -33,14 +34,15 @@ class Axes(tuple[int, ...]):
     __slots__ = ()
 
 
-class Map:
+class Map(ABC):
     """What an operator is made of; a default for each part that most maps share."""
 
     schema: ClassVar[str]
 
     @staticmethod
+    @abstractmethod
     def forward(*args: Value) -> Value:
-        raise NotImplementedError
+        """Compute the map, without derivatives."""
 
     @staticmethod
     def fake(*args: Value) -> Value:
@@ -48,12 +50,14 @@ class Map:
         return torch.empty_like(args[0])
 
     @staticmethod
+    @abstractmethod
     def setup_context(ctx: Context, inputs: Args, output: Value) -> None:
-        raise NotImplementedError
+        """Keep what the derivatives need."""
 
     @staticmethod
+    @abstractmethod
     def backward(ctx: Context, *gradients: Value) -> Value:
-        raise NotImplementedError
+        """Give the gradient of each argument."""
 
 
 class Operator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class _Orders(nn.Module):
+class _Orders(nn.Module, ABC):
     """What gives the orders of a call."""
 
+    @abstractmethod
     def now(self) -> float | Tensor:
         """Return the orders."""
-        raise NotImplementedError
 
     def along(self, dim: int | None, scores: Tensor) -> float | Tensor:
         """Return the orders so that they broadcast to the scores, a vector of them along `dim`."""
