@@ -15,7 +15,7 @@ from torch.nn import Buffer, Parameter
 from softmaxfam_rs import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .operators import Value
 
@@ -105,30 +105,27 @@ def weighted_logsumexp(
     return generic("logsumexp", scores, weights=weights, return_sign=True, **options)
 
 
-def softmax(
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    axes: Axes,
-    out: Tensor | None = None,
-) -> Value:
-    if is_plain(scores):
-        return core.softmax(scores, axes, where, per_row(temperatures, temperature), out)
-    return generic("softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
+def _normalisation(function: str) -> Callable[..., Value]:
+    """Make the kernel of a map without a parameter."""
+    of_core = getattr(core, function)
+
+    def kernel(
+        scores: Tensor,
+        where: Tensor | None,
+        temperatures: Tensor | None,
+        temperature: float,
+        axes: Axes,
+        out: Tensor | None = None,
+    ) -> Value:
+        if is_plain(scores):
+            return of_core(scores, axes, where, per_row(temperatures, temperature), out)
+        return generic(function, scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
+
+    return kernel
 
 
-def log_softmax(
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    axes: Axes,
-    out: Tensor | None = None,
-) -> Value:
-    if is_plain(scores):
-        return core.log_softmax(scores, axes, where, per_row(temperatures, temperature), out)
-    return generic("log_softmax", scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
+softmax = _normalisation("softmax")
+log_softmax = _normalisation("log_softmax")
 
 
 def top_log_probs(
@@ -141,63 +138,31 @@ def top_log_probs(
     )
 
 
-def entmax(
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    rows: Tensor | None,
-    number: float,
-    axes: Axes,
-    out: Tensor | None = None,
-) -> Value:
-    return _with_parameter("entmax", scores, where, temperatures, temperature, rows, number, axes, out)
+def _projection(function: str) -> Callable[..., Value]:
+    """Make the kernel of a map with a number for each row: an order or a budget."""
+    of_core = getattr(core, function)
+
+    def kernel(
+        scores: Tensor,
+        where: Tensor | None,
+        temperatures: Tensor | None,
+        temperature: float,
+        rows: Tensor | None,
+        number: float,
+        axes: Axes,
+        out: Tensor | None = None,
+    ) -> Value:
+        if is_plain(scores):
+            return of_core(scores, per_row(rows, number), axes[0], where, per_row(temperatures, temperature), out)
+        options = {"axis": axes[0], "where": where, "temperature": chosen(temperatures, temperature)}
+        return generic(function, scores, chosen(rows, number), **options)
+
+    return kernel
 
 
-def normmax(
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    rows: Tensor | None,
-    number: float,
-    axes: Axes,
-    out: Tensor | None = None,
-) -> Value:
-    return _with_parameter("normmax", scores, where, temperatures, temperature, rows, number, axes, out)
-
-
-def budget_sparsemax(
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    rows: Tensor | None,
-    number: float,
-    axes: Axes,
-    out: Tensor | None = None,
-) -> Value:
-    return _with_parameter("budget_sparsemax", scores, where, temperatures, temperature, rows, number, axes, out)
-
-
-def _with_parameter(
-    function: str,
-    scores: Tensor,
-    where: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    rows: Tensor | None,
-    number: float,
-    axes: Axes,
-    out: Tensor | None,
-) -> Value:
-    if is_plain(scores):
-        parameter, temperatures = per_row(rows, number), per_row(temperatures, temperature)
-        return getattr(core, function)(scores, parameter, axes[0], where, temperatures, out)
-    parameter = chosen(rows, number)
-    return generic(
-        function, scores, parameter, axis=axes[0], where=where, temperature=chosen(temperatures, temperature)
-    )
+entmax = _projection("entmax")
+normmax = _projection("normmax")
+budget_sparsemax = _projection("budget_sparsemax")
 
 
 def entmax_threshold(
