@@ -64,7 +64,7 @@ REQUIREMENTS = $(BIN)/python -c "import sys, tomllib; project = tomllib.load(ope
 	extras = project['optional-dependencies']; print(*project['dependencies'], \
 	*(r for n in sys.argv[1:] for r in extras[n] if 'softmaxfam' not in r), sep='\n')"
 
-$(BIN)/.requirements: EXTRAS := cli plot
+$(BIN)/.requirements: EXTRAS := cli plot demo
 $(BIN)/.requirements-test: EXTRAS := torch entmax test lint
 $(BIN)/.requirements-all: EXTRAS := test-all
 $(BIN)/.requirements: $(BIN)/.tools
