@@ -117,6 +117,46 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
+    /// An argument with one value for each of some things, and another number of values.
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// Its length.
+        given: usize,
+        /// The length needed.
+        needed: usize,
+    },
+    /// Queries whose length is not that of the rows of the matrix.
+    Width {
+        /// The length of each query.
+        given: usize,
+        /// That of each row.
+        needed: usize,
+    },
+    /// A row of a matrix that holds NaN or infinity where numbers are needed.
+    NotFinite {
+        /// The class of the row.
+        class: usize,
+    },
+    /// Starts of rows that do not rise from 0 to the number of values.
+    Starts {
+        /// The number of values.
+        length: usize,
+    },
+    /// Parts of a result that count a class twice.
+    Overlap {
+        /// The class.
+        class: u64,
+    },
+    /// Parts that do not belong to the same queries, k, temperature, order and targets.
+    States,
+    /// A target that is none of the classes.
+    Target {
+        /// The query.
+        query: usize,
+        /// Its target.
+        given: i64,
+    },
     /// The caller's interrupt asked to stop; outputs are partly written.
     Interrupted,
 }
@@ -185,6 +225,35 @@ impl fmt::Display for Error {
             Self::Narrow { classes } => {
                 write!(f, "{classes} classes do not fit in int32, which ends at 2147483647; take dtype int64")
             }
+            Self::Length { what, given, needed } => {
+                write!(f, "{what} has length {given}, must have length {needed}; check what it belongs to")
+            }
+            Self::Width { given, needed } => write!(
+                f,
+                "queries have {given} numbers each, must have {needed} as the rows of the weight; is one of the two transposed?"
+            ),
+            Self::NotFinite { class } => {
+                write!(
+                    f,
+                    "the weight of class {class} holds NaN or infinity, must be finite for int8; mend it, or take float32"
+                )
+            }
+            Self::Starts { length } => write!(
+                f,
+                "starts must rise from 0 to {length}, the number of values, with one more than there are rows; take those of a CSR"
+            ),
+            Self::Overlap { class } => write!(
+                f,
+                "class {class} is in both states, must be in one; give each shard its own first_class, and merge each once"
+            ),
+            Self::States => write!(
+                f,
+                "the states belong to other queries, k, temperature, alpha or targets, must agree in all; take them from the same call"
+            ),
+            Self::Target { query, given } => write!(
+                f,
+                "target of query {query} is class {given}, must be one of the classes that were scored; check the ids, or merge all shards"
+            ),
             Self::Interrupted => write!(f, "interrupted before the end; outputs are partly written, call again"),
         }
     }

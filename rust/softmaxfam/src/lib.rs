@@ -1,7 +1,8 @@
-//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, and samplers of classes.
+//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, samplers of classes, and heads that score them.
 
 pub mod elementary;
 pub mod error;
+pub mod heads;
 pub mod maps;
 pub mod options;
 pub mod rows;

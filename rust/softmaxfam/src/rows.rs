@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::simd::Element;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The most classes that a kernel handles at a time: 16 KiB of f32, which leaves room in a 32 KiB L1 cache.
@@ -214,6 +215,20 @@ impl<'a, T> Rows<'a, T> {
         let start = self.row_start(row).wrapping_add(from);
         // SAFETY: in one line the positions from `from` to `to` follow each other, and all are readable for 'a.
         self.classes.is_one_line().then(|| unsafe { std::slice::from_raw_parts(start, to - from) })
+    }
+
+    /// All rows as one slice, in which each starts so many elements after the one before; None where their classes are not
+    /// contiguous, or where they do not follow each other upward at one distance.
+    pub(crate) fn lines(&self) -> Option<(&'a [T], usize)> {
+        let (rows, classes) = (self.rows(), self.classes());
+        let pitch = if rows > 1 { usize::try_from(self.batch.inner.1).ok()? } else { classes };
+        let found = self.classes.is_one_line() && self.batch.outer.is_empty() && pitch >= classes;
+        if rows == 0 || classes == 0 {
+            return Some((&[], 0));
+        }
+        // SAFETY: every position of the view is readable for 'a, and so is what lies between two positions of one
+        // allocation; the last position is class `classes - 1` of row `rows - 1`.
+        found.then(|| (unsafe { std::slice::from_raw_parts(self.start, (rows - 1) * pitch + classes) }, pitch))
     }
 
     /// All classes of `count` rows from `row` on in place, where they are contiguous.
@@ -576,6 +591,41 @@ impl<T: Send + Sync> Outputs for Chunks<'_, T> {
         // SAFETY: parts share rows, but `write` reaches only the chunks of its units, which are this part's alone.
         let view = unsafe { RowsMut::part(&self.view, self.view.window.clone()) };
         Self { view, length: self.length, units }
+    }
+}
+
+/// A view that is cut by classes: unit `u` is a range of classes in every row.
+pub(crate) struct Bands<'a, T> {
+    view: RowsMut<'a, T>,
+    ranges: Arc<[Range<usize>]>,
+    units: Range<usize>,
+}
+
+impl<'a, T: Copy> Bands<'a, T> {
+    /// The ranges must not meet each other.
+    pub(crate) fn new(view: RowsMut<'a, T>, ranges: Vec<Range<usize>>) -> Self {
+        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        Self { view, units: 0..ranges.len(), ranges: ranges.into() }
+    }
+
+    /// Writes classes of a row from `from` on, which lie in the range of `unit`.
+    pub(crate) fn write(&mut self, unit: usize, row: usize, from: usize, values: impl ExactSizeIterator<Item = T>) {
+        let to = from + values.len();
+        assert!(self.units.contains(&unit) && self.ranges[unit].start <= from && to <= self.ranges[unit].end);
+        if self.view.is_in_line() {
+            self.view.place(row, from, to, &mut []).iter_mut().zip(values).for_each(|(place, value)| *place = value);
+        } else {
+            (from..to).zip(values).for_each(|(class, value)| self.view.set(row, class, value));
+        }
+    }
+}
+
+impl<T: Send + Sync> Outputs for Bands<'_, T> {
+    unsafe fn part(&self, units: Range<usize>) -> Self {
+        assert!(self.units.start <= units.start && units.end <= self.units.end);
+        // SAFETY: parts share rows, but `write` reaches only the ranges of its units, which are this part's alone.
+        let view = unsafe { RowsMut::part(&self.view, self.view.window.clone()) };
+        Self { view, ranges: Arc::clone(&self.ranges), units }
     }
 }
 

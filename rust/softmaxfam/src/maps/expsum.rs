@@ -173,7 +173,7 @@ pub(crate) fn spread<L: Lanes>(lanes: L, count: usize, value: impl Fn(usize) -> 
 
 /// sum_i exp(x_i / T) over some classes of a row, as e^(reference / T) 2^shift sum. The sum is NaN where a score is NaN;
 /// +inf where a score is +inf and none is NaN; 0 where there is no score above -inf.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ExpSum {
     pub(crate) reference: f64,
     pub(crate) shift: f64,
@@ -234,6 +234,17 @@ pub(crate) struct Adder<I: Isa, E: Element> {
     limit: Option<f64>, // scores above it need a new shift; none before the first finite score
 }
 
+/// An [`Adder`] between two blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Paused {
+    pub(crate) state: ExpSum,
+    limit: Option<f64>,
+}
+
+impl Paused {
+    pub(crate) const START: Self = Self { state: ExpSum::EMPTY, limit: None };
+}
+
 impl<I: Isa, E: Element> Adder<I, E> {
     #[inline(always)]
     pub(crate) fn new(isa: I, scale: Scale<E::Real>) -> Self {
@@ -292,6 +303,17 @@ impl<I: Isa, E: Element> Adder<I, E> {
 
     pub(crate) fn sum(&self) -> ExpSum {
         self.state
+    }
+
+    /// Goes on where another left off.
+    #[inline(always)]
+    pub(crate) fn resumed(isa: I, scale: Scale<E::Real>, paused: Paused) -> Self {
+        Self { isa, scale, state: paused.state, limit: paused.limit }
+    }
+
+    #[inline(always)]
+    pub(crate) fn paused(&self) -> Paused {
+        Paused { state: self.state, limit: self.limit }
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ mod gradients;
 pub(crate) mod logsumexp;
 mod softmax;
 mod strips;
-mod topk;
+pub(crate) mod topk;
 mod tsallis;
 
 pub use budget::budget_sparsemax;

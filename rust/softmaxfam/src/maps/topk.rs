@@ -129,14 +129,16 @@ fn write<E: Element>(
 }
 
 /// The best scores so far, with their classes.
-struct Top<E> {
-    k: usize,
-    entries: Vec<(E, i64)>,
-    bar: Option<E>,
+#[derive(Clone)]
+pub(crate) struct Top<E> {
+    pub(crate) k: usize,
+    pub(crate) entries: Vec<(E, i64)>,
+    /// Entries must exceed it; of equal ones those of lower classes are kept, if classes come in their order.
+    pub(crate) bar: Option<E>,
 }
 
 impl<E: Element> Top<E> {
-    fn new(k: usize) -> Self {
+    pub(crate) fn new(k: usize) -> Self {
         Self { k, entries: Vec::new(), bar: None }
     }
 
@@ -152,8 +154,8 @@ impl<E: Element> Top<E> {
 
     /// Keeps the best k, and raises the bar to the last of them.
     #[cold]
-    fn select(&mut self) {
-        if self.entries.len() >= self.k {
+    pub(crate) fn select(&mut self) {
+        if (1..=self.entries.len()).contains(&self.k) {
             let (_, last, _) = self.entries.select_nth_unstable_by(self.k - 1, Self::before);
             self.bar = Some(last.0);
             self.entries.truncate(self.k);
@@ -161,7 +163,7 @@ impl<E: Element> Top<E> {
     }
 
     /// The best k in order.
-    fn take(&mut self) -> &[(E, i64)] {
+    pub(crate) fn take(&mut self) -> &[(E, i64)] {
         self.select();
         self.entries.sort_unstable_by(Self::before);
         &self.entries
@@ -169,7 +171,7 @@ impl<E: Element> Top<E> {
 
     /// Lists the scores of a block that pass the bar.
     #[inline(always)]
-    fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
+    pub(crate) fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
         let lanes = E::Real::lanes(isa);
         let n = LanesOf::<I, E>::N;
         let mut at = first;

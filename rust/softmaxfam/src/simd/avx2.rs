@@ -497,6 +497,9 @@ impl Isa for Avx2 {
     type F32 = F32x16;
     type F64 = F64x8;
     type U64 = [__m256i; 2];
+    type Bytes = [__m256i; 2];
+    type I32 = [__m256i; 2];
+    const MANY_REGISTERS: bool = false;
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -545,6 +548,99 @@ impl Isa for Avx2 {
         both!(parts => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
             parts.as_ptr().cast()
         )))))
+    }
+    #[inline(always)]
+    fn load_bf16_in_two(self, source: &[bf16; 32]) -> [[__m256; 2]; 2] {
+        let pairs = [&source[..16], &source[16..]];
+        let pairs = both!(pairs => _mm256_loadu_si256(pairs.as_ptr().cast()));
+        let even = both!(pairs => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)));
+        let odd = both!(pairs => {
+            _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32)))
+        });
+        [even, odd]
+    }
+    #[inline(always)]
+    fn load_i8(self, source: &[i8; 64]) -> [__m256i; 2] {
+        let parts = [&source[..32], &source[32..]];
+        both!(parts => _mm256_loadu_si256(parts.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_i8_raised(self, source: &[i8; 64]) -> [__m256i; 2] {
+        let bytes = self.load_i8(source);
+        both!(bytes => _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn load_i32(self, source: &[i32; 16]) -> [__m256i; 2] {
+        let parts = [&source[..8], &source[8..]];
+        both!(parts => _mm256_loadu_si256(parts.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn add_products(self, sum: [__m256i; 2], raised: [__m256i; 2], bytes: [__m256i; 2]) -> [__m256i; 2] {
+        // in 16 bits: the instruction for bytes would saturate
+        let parts = [(sum[0], raised[0], bytes[0]), (sum[1], raised[1], bytes[1])];
+        both!(parts => {
+            let (sum, raised, bytes) = parts;
+            let low = _mm256_set1_epi16(0xff);
+            let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes));
+            let even = _mm256_madd_epi16(_mm256_and_si256(raised, low), even);
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(raised), _mm256_srai_epi16::<8>(bytes));
+            _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
+        })
+    }
+    #[inline(always)]
+    fn sum_each(self, v: &[[__m256i; 2]; 16]) -> [__m256; 2] {
+        macro_rules! quarter {
+            ($at:expr) => {
+                _mm256_hadd_epi32(
+                    _mm256_add_epi32(v[$at][0], v[$at][1]),
+                    _mm256_add_epi32(v[$at + 1][0], v[$at + 1][1]),
+                )
+            };
+        }
+        macro_rules! eight {
+            ($at:literal) => {{
+                let (a, b) = (
+                    _mm256_hadd_epi32(quarter!($at), quarter!($at + 2)),
+                    _mm256_hadd_epi32(quarter!($at + 4), quarter!($at + 6)),
+                );
+                let (low, high) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+                _mm256_cvtepi32_ps(_mm256_add_epi32(low, high))
+            }};
+        }
+        intrinsics!([eight!(0), eight!(8)])
+    }
+    #[inline(always)]
+    fn reduce_add_each(self, v: &[[__m256; 2]; 16]) -> [__m256; 2] {
+        // by halves as `reduce_add` does; from the second step on two vectors share a register, then four
+        macro_rules! halves {
+            ($shuffle:ident, $low:literal, $high:literal, $a:expr, $b:expr) => {{
+                let (a, b) = ($a, $b);
+                _mm256_add_ps($shuffle::<$low>(a, b), $shuffle::<$high>(a, b))
+            }};
+        }
+        macro_rules! quarter {
+            ($at:expr) => {
+                halves!(
+                    _mm256_permute2f128_ps,
+                    0x20,
+                    0x31,
+                    _mm256_add_ps(v[$at][0], v[$at][1]),
+                    _mm256_add_ps(v[$at + 4][0], v[$at + 4][1])
+                )
+            };
+        }
+        macro_rules! eight {
+            ($at:literal) => {
+                halves!(
+                    _mm256_shuffle_ps,
+                    0x88,
+                    0xdd,
+                    halves!(_mm256_shuffle_ps, 0x44, 0xee, quarter!($at), quarter!($at + 1)),
+                    halves!(_mm256_shuffle_ps, 0x44, 0xee, quarter!($at + 2), quarter!($at + 3))
+                )
+            };
+        }
+        intrinsics!([eight!(0), eight!(8)])
     }
     #[inline(always)]
     fn load_u64(self, source: &[u64; 8]) -> [__m256i; 2] {

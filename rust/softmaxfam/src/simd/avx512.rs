@@ -7,7 +7,10 @@ use std::arch::x86_64::*;
 
 /// A CPU with AVX-512 F, BW, DQ, VL and with F16C and FMA. `detect` is the only constructor and tests all of them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    /// Whether it has AVX-512 VNNI too.
+    has_vnni: bool,
+}
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
@@ -17,7 +20,13 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("f16c")
             && is_x86_feature_detected!("fma");
-        found.then_some(Self(()))
+        found.then(|| Self { has_vnni: is_x86_feature_detected!("avx512vnni") })
+    }
+
+    /// This instruction set where a CPU lacks VNNI.
+    #[cfg(test)]
+    pub(super) fn without_vnni(self) -> Self {
+        Self { has_vnni: false }
     }
 
     #[inline]
@@ -380,10 +389,31 @@ impl Lanes for F64x8 {
     }
 }
 
+/// The instruction itself: its intrinsic is a call where the caller was not compiled for VNNI.
+///
+/// # Safety
+/// - The CPU has AVX-512 VNNI.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add_products_by_vnni(mut sum: __m512i, raised: __m512i, bytes: __m512i) -> __m512i {
+    // SAFETY: the caller promises the instruction; it reads and writes the registers named and nothing else.
+    unsafe {
+        std::arch::asm!(
+            "vpdpbusd {sum}, {raised}, {bytes}",
+            sum = inout(zmm_reg) sum, raised = in(zmm_reg) raised, bytes = in(zmm_reg) bytes,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
 impl Isa for Avx512 {
     type F32 = F32x16;
     type F64 = F64x8;
     type U64 = __m512i;
+    type Bytes = __m512i;
+    type I32 = __m512i;
+    const MANY_REGISTERS: bool = true;
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -425,6 +455,107 @@ impl Isa for Avx512 {
         intrinsics!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
             source.as_ptr().cast()
         )))))
+    }
+    #[inline(always)]
+    fn load_bf16_in_two(self, source: &[bf16; 32]) -> [__m512; 2] {
+        intrinsics!({
+            let pairs = _mm512_loadu_si512(source.as_ptr().cast());
+            let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(odd)]
+        })
+    }
+    #[inline(always)]
+    fn load_i8(self, source: &[i8; 64]) -> __m512i {
+        intrinsics!(_mm512_loadu_si512(source.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_i8_raised(self, source: &[i8; 64]) -> __m512i {
+        intrinsics!(_mm512_xor_si512(_mm512_loadu_si512(source.as_ptr().cast()), _mm512_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn load_i32(self, source: &[i32; 16]) -> __m512i {
+        intrinsics!(_mm512_loadu_si512(source.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn add_products(self, sum: __m512i, raised: __m512i, bytes: __m512i) -> __m512i {
+        if self.has_vnni {
+            // SAFETY: `detect` found VNNI.
+            return unsafe { add_products_by_vnni(sum, raised, bytes) };
+        }
+        intrinsics!({
+            let low = _mm512_set1_epi16(0xff);
+            let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(bytes));
+            let even = _mm512_madd_epi16(_mm512_and_si512(raised, low), even);
+            let odd = _mm512_madd_epi16(_mm512_srli_epi16::<8>(raised), _mm512_srai_epi16::<8>(bytes));
+            _mm512_add_epi32(sum, _mm512_add_epi32(even, odd))
+        })
+    }
+    #[inline(always)]
+    fn sum_each(self, v: &[__m512i; 16]) -> __m512 {
+        // as `reduce_add_each`
+        macro_rules! halves {
+            ($shuffle:ident, $low:literal, $high:literal, $a:expr, $b:expr) => {{
+                let (a, b) = ($a, $b);
+                _mm512_add_epi32($shuffle!($low, a, b), $shuffle!($high, a, b))
+            }};
+        }
+        macro_rules! blocks {
+            ($which:literal, $a:expr, $b:expr) => {
+                _mm512_shuffle_i32x4::<$which>($a, $b)
+            };
+        }
+        macro_rules! within {
+            ($which:literal, $a:expr, $b:expr) => {
+                _mm512_castps_si512(_mm512_shuffle_ps::<$which>(_mm512_castsi512_ps($a), _mm512_castsi512_ps($b)))
+            };
+        }
+        macro_rules! quarter {
+            ($at:literal) => {
+                halves!(
+                    blocks,
+                    0x88,
+                    0xdd,
+                    halves!(blocks, 0x44, 0xee, v[$at], v[$at + 4]),
+                    halves!(blocks, 0x44, 0xee, v[$at + 8], v[$at + 12])
+                )
+            };
+        }
+        intrinsics!(_mm512_cvtepi32_ps(halves!(
+            within,
+            0x88,
+            0xdd,
+            halves!(within, 0x44, 0xee, quarter!(0), quarter!(1)),
+            halves!(within, 0x44, 0xee, quarter!(2), quarter!(3))
+        )))
+    }
+    #[inline(always)]
+    fn reduce_add_each(self, v: &[__m512; 16]) -> __m512 {
+        // by halves as `reduce_add` does, two vectors in one; vectors 4 apart share a register from the second step on, so that
+        // the last leaves them in their order
+        macro_rules! halves {
+            ($shuffle:ident, $low:literal, $high:literal, $a:expr, $b:expr) => {{
+                let (a, b) = ($a, $b);
+                _mm512_add_ps($shuffle::<$low>(a, b), $shuffle::<$high>(a, b))
+            }};
+        }
+        macro_rules! quarter {
+            ($at:literal) => {
+                halves!(
+                    _mm512_shuffle_f32x4,
+                    0x88,
+                    0xdd,
+                    halves!(_mm512_shuffle_f32x4, 0x44, 0xee, v[$at], v[$at + 4]),
+                    halves!(_mm512_shuffle_f32x4, 0x44, 0xee, v[$at + 8], v[$at + 12])
+                )
+            };
+        }
+        intrinsics!(halves!(
+            _mm512_shuffle_ps,
+            0x88,
+            0xdd,
+            halves!(_mm512_shuffle_ps, 0x44, 0xee, quarter!(0), quarter!(1)),
+            halves!(_mm512_shuffle_ps, 0x44, 0xee, quarter!(2), quarter!(3))
+        ))
     }
     #[inline(always)]
     fn load_u64(self, source: &[u64; 8]) -> __m512i {

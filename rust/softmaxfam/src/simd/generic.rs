@@ -169,6 +169,9 @@ impl Isa for Generic {
     type F32 = F32x16;
     type F64 = F64x8;
     type U64 = [u64; 8];
+    type Bytes = [i16; 64];
+    type I32 = [i32; 16];
+    const MANY_REGISTERS: bool = false;
 
     #[inline(always)]
     fn f32(self) -> F32x16 {
@@ -192,6 +195,28 @@ impl Isa for Generic {
         }
         fn load_f32_as_f64(self, source: &[f32]) -> [f64; 8] {
             std::array::from_fn(|lane| f64::from(source[lane]))
+        }
+        fn load_bf16_in_two(self, source: &[bf16; 32]) -> [[f32; 16]; 2] {
+            [0, 1].map(|odd| std::array::from_fn(|lane| source[2 * lane + odd].to_f32()))
+        }
+        fn load_i8(self, source: &[i8; 64]) -> [i16; 64] {
+            source.map(i16::from)
+        }
+        fn load_i8_raised(self, source: &[i8; 64]) -> [i16; 64] {
+            source.map(|byte| i16::from(byte) + 128)
+        }
+        fn load_i32(self, source: &[i32; 16]) -> [i32; 16] {
+            *source
+        }
+        fn add_products(self, sum: [i32; 16], raised: [i16; 64], bytes: [i16; 64]) -> [i32; 16] {
+            let product = |at: usize| i32::from(raised[at]) * i32::from(bytes[at]);
+            each(|lane| sum[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>(), &sum)
+        }
+        fn sum_each(self, v: &[[i32; 16]; 16]) -> [f32; 16] {
+            v.map(|v| v.iter().sum::<i32>() as f32)
+        }
+        fn reduce_add_each(self, v: &[[f32; 16]; 16]) -> [f32; 16] {
+            v.map(|v| F32x16.reduce_add(v))
         }
         fn mul_lower(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
             each(|lane| u64::from(a[lane] as u32) * u64::from(b[lane] as u32), &a)

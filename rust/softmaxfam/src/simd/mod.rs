@@ -29,6 +29,12 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type F64: Lanes<Scalar = f64>;
     /// 8 integers of 64 bits.
     type U64: Copy;
+    /// 64 integers of 8 bits.
+    type Bytes: Copy;
+    /// 16 integers of 32 bits.
+    type I32: Copy;
+    /// Whether registers are enough for 16 sums of 16 f32 beside their operands.
+    const MANY_REGISTERS: bool;
 
     /// The f32 lanes.
     fn f32(self) -> Self::F32;
@@ -49,6 +55,20 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_bf16(self, source: &[half::bf16]) -> <Self::F32 as Lanes>::V;
     /// 16 numbers rounded to bfloat16, ties to even.
     fn store_bf16(self, v: <Self::F32 as Lanes>::V, target: &mut [half::bf16]);
+    /// Lane r of the result is [`Lanes::reduce_add`] of `v[r]`, to the bit.
+    fn reduce_add_each(self, v: &[<Self::F32 as Lanes>::V; 16]) -> <Self::F32 as Lanes>::V;
+    /// 32 bfloat16, as f32: those at even places, then those at odd ones.
+    fn load_bf16_in_two(self, source: &[half::bf16; 32]) -> [<Self::F32 as Lanes>::V; 2];
+    /// 64 integers.
+    fn load_i8(self, source: &[i8; 64]) -> Self::Bytes;
+    /// 64 integers, each plus 128: in 0 to 255.
+    fn load_i8_raised(self, source: &[i8; 64]) -> Self::Bytes;
+    /// 16 integers.
+    fn load_i32(self, source: &[i32; 16]) -> Self::I32;
+    /// To each lane of `sum` adds the products of its four bytes, those of `raised` in 0 to 255; sums must fit in i32.
+    fn add_products(self, sum: Self::I32, raised: Self::Bytes, bytes: Self::Bytes) -> Self::I32;
+    /// Lane r of the result is the sum of the lanes of `v[r]`, rounded to f32.
+    fn sum_each(self, v: &[Self::I32; 16]) -> <Self::F32 as Lanes>::V;
     /// 8 integers.
     fn load_u64(self, source: &[u64; 8]) -> Self::U64;
     /// 8 integers.

@@ -183,3 +183,53 @@ fn half_precision_is_loaded_exactly_and_rounded_once() {
         assert!(found == expected, "{name} differs from generic");
     }
 }
+
+/// Sums of each of 16 vectors, and the operations on bytes.
+#[derive(Clone, Copy)]
+struct Sums;
+
+impl Kernel for Sums {
+    type Output = (Vec<u32>, Vec<u32>, Vec<u32>);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let lanes = isa.f32();
+        let number = |at: usize| (at as f32 * 0.37).sin() * f32::from(at as u16 % 13 + 1);
+        let rows: [[f32; 16]; 16] = std::array::from_fn(|row| std::array::from_fn(|lane| number(16 * row + lane)));
+        let of_each = isa.reduce_add_each(&rows.map(|row| lanes.load(&row)));
+        let mut found = [0.0; 16];
+        lanes.store(of_each, &mut found);
+        let alone = rows.map(|row| lanes.reduce_add(lanes.load(&row)));
+        assert_eq!(found, alone);
+        let brains: [bf16; 32] = std::array::from_fn(|at| bf16::from_f32(number(at)));
+        let mut in_two = Vec::new();
+        for v in isa.load_bf16_in_two(&brains) {
+            lanes.store(v, &mut found);
+            in_two.extend(found.map(f32::to_bits));
+        }
+        let mut products = Vec::new();
+        let byte = |at: usize| [-128, 127, -1, 0, 1, 77, -90][(at * at + at / 5) % 7] as i8;
+        let sums: [I::I32; 16] = std::array::from_fn(|row| {
+            let start = std::array::from_fn(|lane| (row * lane) as i32 - 7);
+            let (codes, levels) =
+                (std::array::from_fn(|at| byte(at + row)), std::array::from_fn(|at| byte(3 * at + row)));
+            isa.add_products(isa.load_i32(&start), isa.load_i8_raised(&codes), isa.load_i8(&levels))
+        });
+        lanes.store(isa.sum_each(&sums), &mut found);
+        products.extend(found.map(f32::to_bits));
+        (alone.map(f32::to_bits).to_vec(), in_two, products)
+    }
+}
+
+#[test]
+fn sums_and_products_give_the_same_bits_on_every_instruction_set() {
+    let mut results = on_each_isa(Sums);
+    #[cfg(target_arch = "x86_64")]
+    if let Level::Avx512(isa) = Level::active() {
+        results.insert(0, ("avx512 without VNNI", isa.without_vnni().run(Sums)));
+    }
+    let (_, expected) = results.last().expect("generic is always there");
+    for (name, found) in &results {
+        assert!(found == expected, "{name} differs from generic");
+    }
+}
