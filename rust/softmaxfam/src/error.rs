@@ -150,6 +150,22 @@ pub enum Error {
     },
     /// Parts that do not belong to the same queries, k, temperature, order and targets.
     States,
+    /// Bytes that are no state, or a damaged one.
+    Bytes,
+    /// Rows of codes that are too long for sums of integers.
+    Codes {
+        /// Their length.
+        width: usize,
+        /// The longest.
+        longest: usize,
+    },
+    /// A matrix to take exact scores from that does not have the shape of the head's.
+    Exact {
+        /// Its (classes, width).
+        given: (usize, usize),
+        /// Those of the head.
+        needed: (usize, usize),
+    },
     /// A target that is none of the classes.
     Target {
         /// The query.
@@ -249,6 +265,20 @@ impl fmt::Display for Error {
             Self::States => write!(
                 f,
                 "the states belong to other queries, k, temperature, alpha or targets, must agree in all; take them from the same call"
+            ),
+            Self::Bytes => {
+                write!(
+                    f,
+                    "the bytes are no state of this version, must be what to_bytes gave; they are damaged or another's"
+                )
+            }
+            Self::Codes { width, longest } => {
+                write!(f, "rows of int8 have {width} numbers, must have at most {longest}; take bfloat16")
+            }
+            Self::Exact { given, needed } => write!(
+                f,
+                "the exact weight has shape ({}, {}), must have ({}, {}) as the head's; give the matrix that was rounded",
+                given.0, given.1, needed.0, needed.1
             ),
             Self::Target { query, given } => write!(
                 f,

@@ -1,7 +1,8 @@
 //! Heads against their definition: all scores at once, then the maps' own functions on them.
 
-use softmaxfam::heads::{Ask, LinearHead, Scores, Weights, quantize};
-use softmaxfam::{Error, Options, Rows, RowsMut, isa, threads, top_log_probs};
+use softmaxfam::heads::{Ask, EntmaxState, Exact, LinearHead, ScoreState, Scores, Weights, quantize};
+use softmaxfam::samplers::{Stream, sample_scores};
+use softmaxfam::{Error, Options, Rows, RowsMut, entmax_sparse, isa, threads, top_log_probs};
 
 /// Numbers without pattern, the same on every machine, of about unit size.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -391,4 +392,203 @@ fn bad_arguments_are_named() {
     let none: [f32; 0] = [];
     let empty = LinearHead::new(Weights::F32(Rows::new(&none, 4).unwrap())).unwrap_err();
     assert_eq!(empty, Error::Classes { given: 0 });
+}
+
+#[test]
+fn states_travel_as_bytes_and_damage_is_refused() {
+    let problem = Problem::new(9000, 3, 6);
+    let target = [5, 8999, 17];
+    let state = problem.head().partial(&problem.queries(), &Ask::top(4).target(&target)).unwrap();
+    let bytes = state.to_bytes();
+    assert!(bytes.len() < 3 * 400);
+    assert_eq!(ScoreState::from_bytes(&bytes).unwrap(), state);
+    for length in 0..bytes.len() {
+        assert_eq!(ScoreState::from_bytes(&bytes[..length]), Err(Error::Bytes));
+    }
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0xff;
+        let _ = ScoreState::from_bytes(&damaged); // refused or another state, never a panic or a large allocation
+    }
+    assert_eq!(ScoreState::from_bytes(&[&bytes[..], &[0]].concat()), Err(Error::Bytes));
+    let entmax = problem.head().entmax_partial(&problem.queries(), 1.5, &Ask::default()).unwrap();
+    let bytes = entmax.to_bytes();
+    assert_eq!(EntmaxState::from_bytes(&bytes).unwrap(), entmax);
+    assert_eq!(EntmaxState::from_bytes(&bytes[1..]), Err(Error::Bytes));
+}
+
+#[test]
+fn entmax_is_that_of_all_logits_at_once() {
+    for (classes, count, width, scale) in [(1, 1, 3, 1.0), (9000, 5, 12, 1.0), (5000, 133, 4, 3.0), (5000, 2, 8, 0.01)]
+    {
+        let mut problem = Problem::new(classes, count, width);
+        problem.queries.iter_mut().for_each(|x| *x *= scale);
+        let all = problem.logits();
+        for alpha in [1.01, 1.3, 1.5, 2.0, 3.0, f64::INFINITY] {
+            for temperature in [1.0, 0.4] {
+                let head = problem.head().temperature(temperature).unwrap();
+                let found = head.entmax(&problem.queries(), alpha, &Ask::default(), None).unwrap();
+                let options = Options::default().temperature(temperature);
+                let expected = entmax_sparse(&Rows::new(&all, classes).unwrap(), alpha.into(), &options, None).unwrap();
+                assert_eq!((found.indptr, found.indices), (expected.indptr, expected.indices), "alpha {alpha}");
+                for (p, expected) in found.values.iter().zip(&expected.values) {
+                    assert!((p - expected).abs() <= 4.0 * f32::EPSILON, "alpha {alpha}: {p} for {expected}");
+                }
+            }
+        }
+    }
+    let problem = Problem::new(600, 3, 5);
+    let refused = problem.head().entmax(&problem.queries(), 1.0, &Ask::default(), None).unwrap_err();
+    assert_eq!(refused, Error::Alpha { given: 1.0, above: 1.0 });
+    let refused = problem.head().entmax(&problem.queries(), 1.5, &Ask::default(), Some(1)).unwrap_err();
+    assert!(matches!(refused, Error::Support { row: 0, limit: 1, .. }));
+}
+
+#[test]
+fn bits_of_entmax_hang_on_neither_threads_nor_shards() {
+    let (classes, count, width) = (3 * 4096 + 100, 20, 9);
+    let problem = Problem::new(classes, count, width);
+    let whole = problem.head().entmax(&problem.queries(), 1.5, &Ask::default(), None).unwrap();
+    for threads in [1, 2, 5] {
+        threads::set_num_threads(threads);
+        assert_eq!(problem.head().entmax(&problem.queries(), 1.5, &Ask::default(), None).unwrap(), whole);
+    }
+    threads::set_num_threads(0);
+    let ends = [0, 1000, 8000, classes];
+    let shard = |index: usize| {
+        let (from, to) = (ends[index], ends[index + 1]);
+        let rows = Rows::new(&problem.weight[from * width..to * width], width).unwrap();
+        let head = LinearHead::new(Weights::F32(rows)).unwrap().bias(&problem.bias[from..to]).unwrap();
+        head.first_class(from as u64).entmax_partial(&problem.queries(), 1.5, &Ask::default()).unwrap()
+    };
+    for [a, b, c] in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let merged = shard(a).merge(shard(b)).unwrap().merge(shard(c)).unwrap();
+        assert_eq!(merged.finish(None).unwrap(), whole);
+    }
+    assert_eq!(shard(1).merge(shard(1)).unwrap_err(), Error::Overlap { class: 1000 });
+}
+
+#[test]
+fn entmax_of_absent_and_undefined_queries() {
+    let mut problem = Problem::new(5000, 4, 6);
+    problem.queries[6] = f32::NAN;
+    let best = problem.head().score(&problem.queries(), &Ask::top(1)).unwrap().indices;
+    let starts = [0, 0, 0, 1, 1];
+    let found =
+        problem.head().entmax(&problem.queries(), 2.0, &Ask::default().exclude(&starts, &best[2..3]), None).unwrap();
+    let row = |row: usize| found.indptr[row] as usize..found.indptr[row + 1] as usize;
+    assert!(found.values[row(1)].iter().all(|p| p.is_nan()) && row(1).len() == 5000);
+    assert!(!found.indices[row(2)].contains(&best[2]) && !row(2).is_empty());
+    let nothing = vec![0; 5000];
+    let found = problem.head().entmax(&problem.queries(), 2.0, &Ask::default().mask(&nothing), None).unwrap();
+    assert_eq!(found.indptr, [0; 5]);
+}
+
+#[test]
+fn samples_are_those_of_all_logits_at_once() {
+    for (classes, count, width) in [(1, 2, 3), (9000, 7, 6), (5000, 131, 4)] {
+        let problem = Problem::new(classes, count, width);
+        let all = problem.logits();
+        for (draws, unique) in [(3, false), (1, true), (4, true)] {
+            if unique && draws > classes {
+                continue;
+            }
+            let mut of_head = (vec![0; count * draws], vec![0.0; count * draws], vec![0.0; count]);
+            let mut of_rows = of_head.clone();
+            let stream = Stream::new(7, 3);
+            let head = problem.head().temperature(0.7).unwrap();
+            let mut thresholds = RowsMut::new(&mut of_head.2, 1).unwrap();
+            head.sample(
+                &problem.queries(),
+                stream,
+                &Ask::default(),
+                &mut RowsMut::new(&mut of_head.0, draws).unwrap(),
+                &mut RowsMut::new(&mut of_head.1, draws).unwrap(),
+                unique.then_some(&mut thresholds),
+            )
+            .unwrap();
+            let mut thresholds = RowsMut::new(&mut of_rows.2, 1).unwrap();
+            sample_scores(
+                &Rows::new(&all, classes).unwrap(),
+                stream,
+                &Options::default().temperature(0.7),
+                &mut RowsMut::new(&mut of_rows.0, draws).unwrap(),
+                &mut RowsMut::new(&mut of_rows.1, draws).unwrap(),
+                unique.then_some(&mut thresholds),
+            )
+            .unwrap();
+            assert_eq!(of_head.0, of_rows.0, "{classes} classes, {draws} draws, unique: {unique}");
+            assert_near(&of_head.1, &of_rows.1, "logq");
+            assert_near(&of_head.2, &of_rows.2, "thresholds");
+        }
+    }
+}
+
+/// The matrix in 8 bits: codes, scales, and the two norms of each class.
+fn quantized(problem: &Problem) -> (Vec<i8>, Vec<f32>, Vec<f32>, Vec<f32>) {
+    let classes = problem.bias.len();
+    let (mut codes, mut scales, mut norms) =
+        (vec![0; problem.weight.len()], vec![0.0; classes], vec![0.0; 2 * classes]);
+    quantize(
+        &Rows::new(&problem.weight, problem.width).unwrap(),
+        &mut RowsMut::new(&mut codes, problem.width).unwrap(),
+        &mut RowsMut::new(&mut scales, 1).unwrap(),
+        &mut RowsMut::new(&mut norms, 2).unwrap(),
+    )
+    .unwrap();
+    let part = |at: usize| norms.iter().skip(at).step_by(2).copied().collect();
+    (codes, scales, part(0), part(1))
+}
+
+#[test]
+fn low_precision_scored_again_gives_the_exact_best() {
+    for (classes, count, width, k) in [(9000, 5, 40, 10), (20000, 130, 16, 3), (3, 2, 8, 3), (6000, 1, 130, 50)] {
+        let problem = Problem::new(classes, count, width);
+        let expected = problem.head().score(&problem.queries(), &Ask::top(k)).unwrap();
+        let (codes, scales, lost, kept) = quantized(&problem);
+        let exact_rows = Rows::new(&problem.weight, width).unwrap();
+        let exact = Exact { weight: &exact_rows, lost: &lost, kept: &kept };
+        let weights = Weights::Int8 { codes: Rows::new(&codes, width).unwrap(), scales: &scales };
+        let head = LinearHead::new(weights).unwrap().bias(&problem.bias).unwrap();
+        for name in isa::available() {
+            for threads in [1, 3] {
+                threads::set_num_threads(threads);
+                let of_call = || head.score_exactly(&problem.queries(), &Ask::top(k), &exact).unwrap();
+                let (found, counts) = isa::forced(name, of_call).unwrap();
+                assert_eq!(found.indices, expected.indices, "{name}");
+                for query in 0..count {
+                    for slot in k * query..k * query + k {
+                        // exact scores over a normaliser of low precision
+                        let score = f64::from(found.log_probs[slot]) + f64::from(found.logsumexp[query]);
+                        let wanted = f64::from(expected.log_probs[slot]) + f64::from(expected.logsumexp[query]);
+                        assert!((score - wanted).abs() < 2e-6 * wanted.abs().max(4.0), "{score} for {wanted}");
+                    }
+                    assert!(counts[query] >= k as i64 && (counts[query] as usize) < classes.max(100) / 5);
+                }
+            }
+        }
+        threads::set_num_threads(0);
+    }
+}
+
+#[test]
+fn bounds_of_low_precision_hold() {
+    // weights and queries whose rounding is as bad as it gets: half a level off, all in one direction
+    let (classes, width) = (4096, 64);
+    let mut problem = Problem::new(classes, 1, width);
+    problem.bias.fill(0.0);
+    for (at, w) in problem.weight.iter_mut().enumerate() {
+        *w = if at % width == 0 { 127.0 } else { ((at / width) % 100) as f32 + 0.499 };
+    }
+    for (at, h) in problem.queries.iter_mut().enumerate() {
+        *h = if at == 0 { 127.0 } else { 50.499 };
+    }
+    let expected = problem.head().score(&problem.queries(), &Ask::top(64)).unwrap();
+    let (codes, scales, lost, kept) = quantized(&problem);
+    let exact_rows = Rows::new(&problem.weight, width).unwrap();
+    let exact = Exact { weight: &exact_rows, lost: &lost, kept: &kept };
+    let weights = Weights::Int8 { codes: Rows::new(&codes, width).unwrap(), scales: &scales };
+    let head = LinearHead::new(weights).unwrap();
+    let (found, _) = head.score_exactly(&problem.queries(), &Ask::top(64), &exact).unwrap();
+    assert_eq!(found.indices, expected.indices);
 }

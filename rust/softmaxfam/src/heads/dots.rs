@@ -264,19 +264,19 @@ impl<'r, W: Numbers, const R: usize> Rows<'r, W, R> {
                 isa.prefetch(&ahead[step..=step]);
             }
             let query = W::queries(isa, lines);
-            for r in 0..R {
-                let row = W::row(isa, &chunks[r][step]);
+            for (sums, chunks) in sums.iter_mut().zip(chunks) {
+                let row = W::row(isa, &chunks[step]);
                 for q in taken.clone() {
-                    sums[r][q] = W::add(isa, sums[r][q], row, query[q]);
+                    sums[q] = W::add(isa, sums[q], row, query[q]);
                 }
             }
         }
         for lines in last {
             let query = W::queries(isa, lines);
-            for r in 0..R {
-                let row = W::rest(isa, self.rest[r]);
+            for (sums, rest) in sums.iter_mut().zip(self.rest) {
+                let row = W::rest(isa, rest);
                 for q in taken.clone() {
-                    sums[r][q] = W::add(isa, sums[r][q], row, query[q]);
+                    sums[q] = W::add(isa, sums[q], row, query[q]);
                 }
             }
         }

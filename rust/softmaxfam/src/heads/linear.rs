@@ -4,11 +4,12 @@ use super::state::{Nodes, ScoreState, Scores};
 use super::tiles::{Sweep, Tile, groups};
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::maps::expsum::{Adder, Paused, Scale};
+use crate::maps::expsum::{Adder, ExpSum, Paused, Scale};
 use crate::maps::topk::Top;
 use crate::rows::{Bands, Rows, RowsMut};
 use crate::simd::{Isa, Kernel, dispatch};
 use crate::threads::for_each_piece;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 /// Rows of codes may be so long: 255 * 127 times it is the largest sum, which must fit in i32.
@@ -81,7 +82,7 @@ impl<'a> LinearHead<'a> {
         if let Weights::Int8 { scales, .. } = &weights {
             check_length("scales", scales.len(), classes)?;
             if weights.width() > LONGEST_OF_CODES {
-                return Err(Error::Width { given: weights.width(), needed: LONGEST_OF_CODES });
+                return Err(Error::Codes { width: weights.width(), longest: LONGEST_OF_CODES });
             }
         }
         Ok(Self { weights, bias: None, temperature: 1.0, first_class: 0 })
@@ -132,33 +133,61 @@ impl<'a> LinearHead<'a> {
         let mut state = ScoreState::new(ask.k, self.temperature, ask.target);
         for group in groups(queries.rows()) {
             let sweep = Sweep::new(self, queries, group.clone(), ask);
-            let targets = ask.target.map(|target| &target[group]);
-            let found: Vec<_> = (0..sweep.queries()).map(|_| Mutex::new(Found::new(ask.k))).collect();
-            let mut sums = vec![Vec::new(); sweep.chunks()];
-            for_each_piece(sweep.job(), RowsMut::from_rows(&mut sums), |chunks, mut sums| {
-                let mut walk = sweep.walk();
-                for chunk in chunks {
-                    let mut progress = Progress::new(&found);
-                    walk.tiles(sweep.range(chunk), |tile| {
-                        progress.pick(self, &tile, targets);
-                        dispatch(sweep.level, Absorb { tile, temperature: self.temperature, progress: &mut progress });
-                    });
-                    progress.share(self, &found);
-                    sums.set(chunk, 0, progress.sums.iter().map(|paused| paused.state).collect());
-                }
-                Ok(())
-            })?;
-            let mut nodes = Nodes::default();
-            for (chunk, sums) in sums.into_iter().enumerate() {
-                let range = sweep.range(chunk);
-                let global = self.first_class + range.start as u64..self.first_class + range.end as u64;
-                nodes.push(global, sums, self.temperature);
-            }
-            let absent = (0..sweep.queries()).map(|query| sweep.is_absent(query)).collect();
-            let found = found.into_iter().map(|found| found.into_inner().unwrap_or_else(|lost| lost.into_inner()));
-            state.add_queries(nodes, absent, found.map(|mut found| (found.top.take().to_vec(), found.target)));
+            self.add_group(&mut state, &sweep, ask.k, ask.target.map(|target| &target[group]), &())?;
         }
         Ok(state)
+    }
+
+    /// Adds the queries of a sweep to a state, with the `k` best of each; whoever is `beside` sees the tiles too.
+    pub(super) fn add_group<B: Beside>(
+        &self,
+        state: &mut ScoreState,
+        sweep: &Sweep<'_>,
+        k: usize,
+        targets: Option<&[i64]>,
+        beside: &B,
+    ) -> Result<()> {
+        let (sums, found) = self.absorbed(sweep, k, targets, beside)?;
+        let mut nodes = Nodes::default();
+        for (chunk, sums) in sums.into_iter().enumerate() {
+            nodes.push(self.numbered(sweep.range(chunk)), sums, self.temperature);
+        }
+        let found = found.into_iter().map(|mut found| (found.top.take().to_vec(), found.target));
+        state.add_queries(nodes, sweep.absent(), found);
+        Ok(())
+    }
+
+    /// The numbers, among all classes, of some of this head.
+    pub(super) fn numbered(&self, range: Range<usize>) -> Range<u64> {
+        self.first_class + range.start as u64..self.first_class + range.end as u64
+    }
+
+    /// For each chunk the sums of all queries, and for each query what was found in all chunks.
+    pub(super) fn absorbed<B: Beside>(
+        &self,
+        sweep: &Sweep<'_>,
+        k: usize,
+        targets: Option<&[i64]>,
+        beside: &B,
+    ) -> Result<(Vec<Vec<ExpSum>>, Vec<Found>)> {
+        let found: Vec<_> = (0..sweep.queries()).map(|_| Mutex::new(Found::new(k))).collect();
+        let mut sums = vec![Vec::new(); sweep.chunks()];
+        for_each_piece(sweep.job(), RowsMut::from_rows(&mut sums), |chunks, mut sums| {
+            let mut walk = sweep.walk();
+            for chunk in chunks {
+                let (mut progress, mut own) = (Progress::new(&found), beside.begin());
+                walk.tiles(sweep.range(chunk), |tile| {
+                    beside.tile(&mut own, &tile);
+                    progress.pick(self, &tile, targets);
+                    dispatch(sweep.level, Absorb { tile, temperature: self.temperature, progress: &mut progress });
+                });
+                beside.end(own);
+                progress.share(self, &found);
+                sums.set(chunk, 0, progress.sums.iter().map(|paused| paused.state).collect());
+            }
+            Ok(())
+        })?;
+        Ok((sums, found.into_iter().map(unlocked).collect()))
     }
 
     /// All scores over the temperature, a row a query, for those who want them.
@@ -190,9 +219,25 @@ pub(super) fn check_length(what: &'static str, given: usize, needed: usize) -> R
     if given == needed { Ok(()) } else { Err(Error::Length { what, given, needed }) }
 }
 
+/// Who looks at the tiles of a pass beside those who sum them, chunk by chunk.
+pub(super) trait Beside: Sync {
+    /// What a chunk under way holds.
+    type Own;
+    fn begin(&self) -> Self::Own;
+    fn tile(&self, own: &mut Self::Own, tile: &Tile<'_>);
+    fn end(&self, own: Self::Own);
+}
+
+impl Beside for () {
+    type Own = ();
+    fn begin(&self) {}
+    fn tile(&self, (): &mut (), _: &Tile<'_>) {}
+    fn end(&self, (): ()) {}
+}
+
 /// What is known of a query, shared by threads.
-struct Found {
-    top: Top<f32>,
+pub(super) struct Found {
+    pub(super) top: Top<f32>,
     target: Option<f32>,
 }
 
@@ -202,7 +247,11 @@ impl Found {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn unlocked<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -1,15 +1,25 @@
 //! Heads: scores of many classes from queries, consumed while they are in cache.
+//!
+//! What each file is for: `weights` is the class matrix in the type that it is stored in, `quantize` makes one of 8 bits;
+//! `numbers`, `queries` and `dots` multiply; `tiles` walks over classes; `linear` scores them, `sparse` lists those of entmax,
+//! `sample` draws, `certified` finds the exact best by a matrix of low precision; `state` merges what shards found, `bytes` sends it.
 
+mod bytes;
+mod certified;
 mod dots;
 mod linear;
 mod numbers;
 mod quantize;
 mod queries;
+mod sample;
+mod sparse;
 mod state;
 mod tiles;
 mod weights;
 
+pub use certified::Exact;
 pub use linear::{Ask, LinearHead};
 pub use quantize::quantize;
+pub use sparse::EntmaxState;
 pub use state::{ScoreState, Scores};
 pub use weights::Weights;

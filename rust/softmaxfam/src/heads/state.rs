@@ -5,6 +5,7 @@
 //! Merging is then associative and its result the same in any order, and shards that end at multiples of 4,096 classes give
 //! the bits of one head. A state holds a number of sums that grows with the logarithm of the classes.
 
+use super::bytes::{Reader, Writer};
 use super::tiles::CHUNK;
 use crate::elementary::log_scalar;
 use crate::error::{Error, Result};
@@ -12,6 +13,8 @@ use crate::maps::expsum::ExpSum;
 use crate::maps::topk::Top;
 use crate::simd::Level;
 use std::ops::Range;
+
+const FORMAT: &[u8; 8] = b"sf-score";
 
 /// Sums over ranges of classes, for each of some queries, in the order of classes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -189,5 +192,75 @@ impl ScoreState {
 
     fn log_prob(&self, score: f32, lse: f64) -> f32 {
         (f64::from(score) / self.temperature - lse) as f32
+    }
+
+    /// The best of each query, for others in their place, best first.
+    pub(super) fn set_tops(&mut self, tops: Vec<Vec<(f32, i64)>>) {
+        self.tops = tops;
+    }
+
+    /// This state for another process or machine.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Writer::new(FORMAT);
+        bytes.number(self.k as u64);
+        bytes.double(self.temperature);
+        bytes.number(self.queries() as u64);
+        bytes.number(self.nodes.0.len() as u64);
+        bytes.number(self.targets.is_some().into());
+        for (query, top) in self.tops.iter().enumerate() {
+            bytes.number(self.absent[query].into());
+            if let Some(targets) = &self.targets {
+                let (class, score) = targets[query];
+                bytes.number(class.cast_unsigned());
+                bytes.number(score.is_some().into());
+                bytes.single(score.unwrap_or(0.0));
+            }
+            bytes.number(top.len() as u64);
+            for &(score, class) in top {
+                bytes.single(score);
+                bytes.number(class.cast_unsigned());
+            }
+        }
+        for node in &self.nodes.0 {
+            bytes.number(node.classes.start);
+            bytes.number(node.classes.end);
+            for sum in &node.sums {
+                [sum.reference, sum.shift, sum.sum].into_iter().for_each(|number| bytes.double(number));
+            }
+        }
+        bytes.finish()
+    }
+
+    /// A state from what [`ScoreState::to_bytes`] gave; anything else is refused.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut bytes = Reader::new(FORMAT, bytes)?;
+        let k = usize::try_from(bytes.number()?).map_err(|_| Error::Bytes)?;
+        let temperature = bytes.double()?;
+        let (queries, nodes, with_targets) = (bytes.count(16)?, bytes.count(16)?, bytes.number()? != 0);
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(Error::Bytes);
+        }
+        let mut state = Self::new(k, temperature, with_targets.then_some(&[]));
+        for _ in 0..queries {
+            state.absent.push(bytes.number()? != 0);
+            if let Some(targets) = &mut state.targets {
+                let (class, is_met, score) = (bytes.number()?.cast_signed(), bytes.number()? != 0, bytes.single()?);
+                targets.push((class, is_met.then_some(score)));
+            }
+            let entries = (0..bytes.count(12)?).map(|_| Ok((bytes.single()?, bytes.number()?.cast_signed())));
+            state.tops.push(entries.collect::<Result<_>>()?);
+        }
+        for _ in 0..nodes {
+            let classes = bytes.number()?..bytes.number()?;
+            let sum = |_| Ok(ExpSum { reference: bytes.double()?, shift: bytes.double()?, sum: bytes.double()? });
+            let sums = (0..queries).map(sum).collect::<Result<_>>()?;
+            let follows = state.nodes.0.last().is_none_or(|last| last.classes.end <= classes.start);
+            if classes.is_empty() || !follows {
+                return Err(Error::Bytes);
+            }
+            state.nodes.0.push(Node { classes, sums });
+        }
+        bytes.end()?;
+        Ok(state)
     }
 }

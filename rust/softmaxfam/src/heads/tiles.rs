@@ -99,11 +99,13 @@ impl<'a> Sweep<'a> {
         Job { rows: self.chunks(), row_cost, together: 1, interrupt: self.interrupt }
     }
 
-    /// Whether a query has no class in this head.
-    pub(super) fn is_absent(&self, query: usize) -> bool {
+    /// For each query whether it has no class in this head.
+    pub(super) fn absent(&self) -> Vec<bool> {
         let is_present = |class: usize| self.mask.is_none_or(|mask| mask[class] != 0);
         let present = self.mask.map_or(self.classes(), |mask| mask.iter().filter(|&&is| is != 0).count());
-        present == 0 || present == self.excluded.iter().filter(|&&(class, of)| of == query && is_present(class)).count()
+        let mut left = vec![present; self.queries()];
+        self.excluded.iter().filter(|&&(class, _)| is_present(class)).for_each(|&(_, query)| left[query] -= 1);
+        left.into_iter().map(|left| left == 0).collect()
     }
 
     pub(super) fn walk(&self) -> Walk<'_> {

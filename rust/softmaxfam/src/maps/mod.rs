@@ -3,7 +3,7 @@
 mod across;
 mod beside;
 mod budget;
-mod entmax;
+pub(crate) mod entmax;
 pub(crate) mod expsum;
 mod gradients;
 pub(crate) mod logsumexp;

@@ -31,7 +31,7 @@ const PART: usize = 256;
 const PART_WORDS: usize = 32;
 const _: () = assert!(BLOCK / PART <= WORDS && WORDS <= PART_WORDS); // one group of words serves a block
 /// Time of opening a block, ns: for cutting work.
-const OPENING: f64 = 1e4;
+pub(crate) const OPENING: f64 = 1e4;
 
 /// Draws classes of each row from softmax(scores / T) into `ids`, and their log-probabilities into `logq`.
 ///
@@ -69,33 +69,71 @@ pub fn sample_scores<E: Element>(
         for row in rows {
             let temperature = options.temperature.of(row);
             let sums = &sums[row * per_row..(row + 1) * per_row];
-            let total = sums.iter().fold(ExpSum::EMPTY, |sum, part| sum.merged(*part, temperature));
-            let lse = total.log_given(log_scalar(level, total.sum), temperature);
             let block = |block: usize, into: &mut Vec<f64>| {
                 into.clear();
                 into.extend(source.block(row, block * BLOCK, &mut buffer).iter().map(|x| x.to_f64() / temperature));
             };
-            let mut found = Found { classes: Vec::new(), threshold: f64::NAN };
-            if lse.is_finite() {
-                let mut of_row = Row { level, noise: &noise, temperature, sums, total, block };
-                found = match thresholds {
-                    Some(_) => of_row.largest_keys(count, noise.word(first + row as u64)),
-                    None => of_row.with_replacement(count, first + (row * count) as u64),
-                };
-            }
-            let is_empty = lse.is_finite() || (lse == f64::NEG_INFINITY && source.is_absent(row));
-            let rest = if is_empty { f64::NEG_INFINITY } else { f64::NAN };
-            for slot in 0..count {
-                let (class, score) = found.classes.get(slot).copied().unwrap_or((-1, rest));
+            let drawing = Drawing { level, noise: &noise, temperature, sums, count };
+            let word = first + if thresholds.is_some() { row } else { row * count } as u64;
+            let drawn = drawing.row(word, thresholds.is_some(), || source.is_absent(row), block);
+            for (slot, &(class, log_prob)) in drawn.classes.iter().enumerate() {
                 ids.set(row, slot, class);
-                logq.set(row, slot, if class < 0 { rest } else { (score - lse).min(0.0) } as f32);
+                logq.set(row, slot, log_prob);
             }
             if let Some(thresholds) = &mut thresholds {
-                thresholds.set(row, 0, if lse.is_finite() { found.threshold - lse } else { rest } as f32);
+                thresholds.set(row, 0, drawn.threshold);
             }
         }
         Ok(())
     })
+}
+
+/// What a row is drawn from: the sums of exponentials of its blocks of [`BLOCK`] classes, the last of which may be shorter.
+#[derive(Clone, Copy)]
+pub(crate) struct Drawing<'a> {
+    pub(crate) level: Level,
+    pub(crate) noise: &'a Noise,
+    pub(crate) temperature: f64,
+    pub(crate) sums: &'a [ExpSum],
+    /// The draws.
+    pub(crate) count: usize,
+}
+
+/// The draws of a row.
+pub(crate) struct Drawn {
+    /// Classes with their log-probabilities: class -1 where there is none, with NaN in an undefined row.
+    pub(crate) classes: Vec<(i64, f32)>,
+    /// The threshold key of draws without replacement, over the sum.
+    pub(crate) threshold: f32,
+}
+
+impl Drawing<'_> {
+    /// Draws by the words of the noise from `word` on, or, without replacement, by that word; `block` reads the scores over T of
+    /// a block.
+    pub(crate) fn row(
+        self,
+        word: u64,
+        unique: bool,
+        is_absent: impl FnOnce() -> bool,
+        block: impl FnMut(usize, &mut Vec<f64>),
+    ) -> Drawn {
+        let Self { level, noise, temperature, sums, count } = self;
+        let total = sums.iter().fold(ExpSum::EMPTY, |sum, part| sum.merged(*part, temperature));
+        let lse = total.log_given(log_scalar(level, total.sum), temperature);
+        let mut found = Found { classes: Vec::new(), threshold: f64::NAN };
+        if lse.is_finite() {
+            let mut row = Row { level, noise, temperature, sums, total, block };
+            found = if unique { row.largest_keys(count, noise.word(word)) } else { row.with_replacement(count, word) };
+        }
+        let is_empty = lse.is_finite() || (lse == f64::NEG_INFINITY && is_absent());
+        let rest = if is_empty { f64::NEG_INFINITY } else { f64::NAN };
+        let of_slot = |slot| {
+            let (class, score) = found.classes.get(slot).copied().unwrap_or((-1, rest));
+            (class, if class < 0 { rest } else { (score - lse).min(0.0) } as f32)
+        };
+        let threshold = if lse.is_finite() { found.threshold - lse } else { rest };
+        Drawn { classes: (0..count).map(of_slot).collect(), threshold: threshold as f32 }
+    }
 }
 
 /// The sum of exponentials of each block of each row.

@@ -25,7 +25,7 @@ const GROUP: usize = 8;
 
 /// What a row's order and temperature mean for the filter.
 #[derive(Clone, Copy)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// T / a: how far below the maximum a class of the support can be.
     pub(super) depth: f64,
     /// The integer power whose threshold bounds the row's from below.
@@ -35,7 +35,7 @@ pub(super) struct Reach {
 }
 
 /// The candidates of one row, as they are found.
-pub(super) struct Filter<E: Element> {
+pub(crate) struct Filter<E: Element> {
     reach: Reach,
     /// The largest score so far.
     pub(super) highest: f64,
@@ -50,7 +50,7 @@ pub(super) struct Filter<E: Element> {
 
 /// How the filtering of a row stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// All of the support so far is listed.
     Listed,
     /// The support is too large to list.
@@ -60,7 +60,7 @@ pub(super) enum State {
 }
 
 impl<E: Element> Filter<E> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             reach: Reach { depth: 0.0, power: 1, unlimited: false },
             highest: f64::NEG_INFINITY,
@@ -79,12 +79,18 @@ impl<E: Element> Filter<E> {
         (self.count, self.tighten_at, self.state) = (0, FEW, State::Listed);
     }
 
-    pub(super) fn state(&self) -> State {
+    /// Starts with what is known of the threshold score from other classes: it does not lie below `bound`.
+    pub(crate) fn start_above(&mut self, reach: Reach, bound: f64) {
+        self.start(reach);
+        self.bound = bound;
+    }
+
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
     /// A lower bound of the threshold score.
-    pub(super) fn bound(&self) -> f64 {
+    pub(crate) fn bound(&self) -> f64 {
         self.bound
     }
 
@@ -93,17 +99,17 @@ impl<E: Element> Filter<E> {
         self.reach.depth
     }
 
-    pub(super) fn values(&self) -> &[E::Real] {
+    pub(crate) fn values(&self) -> &[E::Real] {
         &self.values[..self.count]
     }
 
-    pub(super) fn indices(&self) -> &[u32] {
+    pub(crate) fn indices(&self) -> &[u32] {
         &self.indices[..self.count]
     }
 
     /// Adds a block of at most [`BLOCK`] scores, whose first is class `first`.
     #[inline(always)]
-    pub(super) fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
+    pub(crate) fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
         if self.state != State::Listed {
             return;
         }

@@ -8,7 +8,7 @@
 
 mod beside;
 mod curve;
-mod filter;
+pub(crate) mod filter;
 mod normmax;
 mod solve;
 
@@ -232,6 +232,11 @@ struct Order {
     a: f64, // alpha - 1; 0 where it is too small to matter
     temperature: f64,
     has_cut: bool, // whether the cut lies near enough to be looked for
+}
+
+/// What a filter must know of an order above 1 at a temperature; supports of any size are listed.
+pub(crate) fn reach_of(alpha: f64, temperature: f64) -> Reach {
+    Reach { unlimited: true, ..Order::new(alpha, temperature).reach() }
 }
 
 impl Order {
