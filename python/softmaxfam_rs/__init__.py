@@ -22,14 +22,19 @@ from ._core import __version__
 from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
-from ._results import SparseRows, Threshold, TopK
+from ._head import EntmaxState, LinearHead, ScoreState
+from ._results import Scores, SparseRows, Threshold, TopK
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
 
 __all__ = [
     "AliasTable",
+    "EntmaxState",
+    "LinearHead",
     "LogUniformSampler",
     "Samples",
+    "ScoreState",
+    "Scores",
     "SparseRows",
     "Stream",
     "Threshold",

@@ -31,6 +31,30 @@ class TopK(NamedTuple, Generic[A, Ids]):
     logsumexp: A
 
 
+class Scores(NamedTuple, Generic[A, Ids]):
+    """The k most probable classes of each query of a head, in descending order.
+
+    Attributes
+    ----------
+    log_probs : array of float32, shape (..., k)
+        Log-probabilities; -inf in slots beyond the classes present.
+    indices : array of int64, shape (..., k)
+        Classes; -1 in such slots.
+    logsumexp : array of float32, shape (...)
+        log sum_i exp(score_i / T) of each query.
+    target_log_prob : array of float32, shape (...), or None
+        The log-probability of each query's target, where targets were given.
+    candidates : array of int64, shape (...), or None
+        With ``rescore=True``: how many classes were scored again in float32.
+    """
+
+    log_probs: A
+    indices: Ids
+    logsumexp: A
+    target_log_prob: A | None = None
+    candidates: Ids | None = None
+
+
 class Threshold(NamedTuple, Generic[A, Ids]):
     """The threshold of entmax of each row: p_i = [1 + (alpha-1)(x_i/T - normalizer)]_+^(1/(alpha-1)).
 

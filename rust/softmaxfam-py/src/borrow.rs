@@ -169,6 +169,15 @@ impl<'py> Array<'py> {
         plain.then(|| Self { object: object.clone(), dtype, tensor: None })
     }
 
+    /// This array, if it holds elements of `T`, or bfloat16 in the integers that files have it in.
+    pub(crate) fn stored_as<T: Native>(self) -> Option<Self> {
+        match (self.dtype, T::DTYPE) {
+            (given, wanted) if given == wanted => Some(self),
+            (Dtype::U16, Dtype::Bf16) => Some(Self { dtype: Dtype::Bf16, ..self }),
+            _ => None,
+        }
+    }
+
     /// The rare path of [`Array::new`].
     #[cold]
     fn converted(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {

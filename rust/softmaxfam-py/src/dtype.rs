@@ -13,8 +13,11 @@ pub(crate) enum Dtype {
     Bf16,
     F32,
     F64,
+    I8,
     I32,
     I64,
+    /// What stands for bfloat16 in files, where NumPy has no type for it.
+    U16,
     Bool,
 }
 
@@ -28,7 +31,7 @@ macro_rules! native {
         $(impl Native for $rust { const DTYPE: Dtype = Dtype::$dtype; })*
     };
 }
-native!(f16 => F16, bf16 => Bf16, f32 => F32, f64 => F64, i32 => I32, i64 => I64, u8 => Bool);
+native!(f16 => F16, bf16 => Bf16, f32 => F32, f64 => F64, i8 => I8, i32 => I32, i64 => I64, u8 => Bool);
 
 /// Runs `$body` with `$E` standing for the Rust type of a floating [`Dtype`].
 macro_rules! for_float {
@@ -68,6 +71,8 @@ impl Dtype {
             Self::Bf16 => BFLOAT16.load(Relaxed), // an output follows an input, which was seen
             Self::F32 => NPY_TYPES::NPY_FLOAT as c_int,
             Self::F64 => NPY_TYPES::NPY_DOUBLE as c_int,
+            Self::I8 => NPY_TYPES::NPY_BYTE as c_int,
+            Self::U16 => NPY_TYPES::NPY_USHORT as c_int,
             Self::I32 => NPY_TYPES::NPY_INT as c_int,
             Self::I64 => INT64 as c_int,
             Self::Bool => NPY_TYPES::NPY_BOOL as c_int,
@@ -76,7 +81,7 @@ impl Dtype {
 
     /// The type with this number, as far as a number alone tells.
     pub(crate) fn from_type_num(type_num: c_int) -> Option<Self> {
-        [Self::F32, Self::F64, Self::F16, Self::Bool, Self::I64, Self::I32, Self::Bf16]
+        [Self::F32, Self::F64, Self::F16, Self::Bool, Self::I64, Self::I32, Self::I8, Self::U16, Self::Bf16]
             .into_iter()
             .find(|dtype| dtype.type_num() == type_num)
     }
@@ -97,6 +102,8 @@ impl Dtype {
             Self::Bf16 => "bfloat16",
             Self::F32 => "float32",
             Self::F64 => "float64",
+            Self::I8 => "int8",
+            Self::U16 => "uint16",
             Self::I32 => "int32",
             Self::I64 => "int64",
             Self::Bool => "bool",
@@ -105,14 +112,14 @@ impl Dtype {
 
     pub(crate) fn size(self) -> usize {
         match self {
-            Self::Bool => 1,
-            Self::F16 | Self::Bf16 => 2,
+            Self::Bool | Self::I8 => 1,
+            Self::F16 | Self::Bf16 | Self::U16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,
         }
     }
 
     pub(crate) fn is_float(self) -> bool {
-        !matches!(self, Self::I32 | Self::I64 | Self::Bool)
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
     }
 }

@@ -217,8 +217,10 @@ fn allocated<'py>(
     }
     const { assert!(size_of::<isize>() == size_of::<i64>()) };
     let (code, bits) = match dtype {
+        Dtype::I8 => (0, 8),
         Dtype::I32 => (0, 32),
         Dtype::I64 => (0, 64),
+        Dtype::U16 => (1, 16),
         Dtype::F16 => (2, 16),
         Dtype::F32 => (2, 32),
         Dtype::F64 => (2, 64),

@@ -7,7 +7,7 @@
 //! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `heads`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -16,6 +16,7 @@ mod dtype;
 mod exchange;
 mod frame;
 mod gradients;
+mod heads;
 mod list;
 mod maps;
 mod reductions;
@@ -32,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sparse::register(module)?;
     gradients::register(module)?;
     samplers::register(module)?;
+    heads::register(module)?;
     exchange::register(module)?;
     config::register(module)
 }

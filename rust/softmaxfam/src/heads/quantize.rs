@@ -24,18 +24,19 @@ pub(super) fn levels(row: &[f32]) -> (Option<f32>, Vec<i8>) {
 /// The class matrix as [`super::Weights::Int8`] holds it: codes of the shape of `weight`, a scale a class, and two norms of
 /// each class: of what rounding took from its row, and of the rounded row.
 ///
-/// A row with NaN or infinity is refused.
+/// A row with NaN or infinity is refused. `interrupt` is asked now and then whether to stop.
 pub fn quantize(
     weight: &Rows<'_, f32>,
     codes: &mut RowsMut<'_, i8>,
     scales: &mut RowsMut<'_, f32>,
     norms: &mut RowsMut<'_, f32>,
+    interrupt: Option<&(dyn Fn() -> bool + Sync)>,
 ) -> Result<()> {
     let (classes, width) = (weight.rows(), weight.classes());
     codes.expect("codes", classes, width)?;
     scales.expect("scales", classes, 1)?;
     norms.expect("norms", classes, 2)?;
-    let job = Job { rows: classes, row_cost: 1.5 * width as f64, together: 1, interrupt: None };
+    let job = Job { rows: classes, row_cost: 1.5 * width as f64, together: 1, interrupt };
     let outputs = (codes.reborrow(), scales.reborrow(), norms.reborrow());
     for_each_piece(job, outputs, |classes, (mut codes, mut scales, mut norms)| {
         let mut row = vec![0.0; width];

@@ -133,6 +133,11 @@ impl Candidates {
 }
 
 impl EntmaxState {
+    /// The number of queries.
+    pub fn queries(&self) -> usize {
+        self.queries.len()
+    }
+
     /// This and what other classes contribute to the same queries. The order of merging changes no bit of the result.
     pub fn merge(mut self, other: Self) -> Result<Self> {
         let asked = |state: &Self| (state.queries.len(), state.alpha.to_bits(), state.temperature.to_bits());

@@ -122,6 +122,11 @@ impl ScoreState {
         }
     }
 
+    /// The number of best classes kept of each query.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
     /// The number of queries.
     pub fn queries(&self) -> usize {
         self.tops.len()
