@@ -25,6 +25,13 @@ for shape, axis in (((40, 9), 1), ((300, 1000), 1), ((1000, 70), 0), ((2, 600_00
             results += [sf.normmax(y, axis=axis), sf.budget_sparsemax(y, 2.5, axis=axis)]
             for result in results:
                 digest.update(np.ascontiguousarray(result).tobytes())
+weight, h = rng.standard_normal((9000, 70), dtype="f4"), rng.standard_normal((9, 70), dtype="f4")
+for dtype in ("float32", "float16", "bfloat16", "int8"):
+    head = sf.LinearHead(weight, dtype=dtype)
+    for count in (1, 3, 9):
+        results = [*head.score(h[:count], 5)[:3], *head.entmax(h[:count])[:3], *head.sample(h[:count], 3, rng=1)]
+        for result in results:
+            digest.update(np.ascontiguousarray(result).tobytes())
 print(digest.hexdigest())
 """
 

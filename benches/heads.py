@@ -1,0 +1,125 @@
+"""Measure the linear head beside torch's and NumPy's way: in one process, interleaved, each bound beside its figure.
+
+    python benches/heads.py [--quick] [--threads 1,2] [--only PATTERN] [--json FILE] [--plot FILE]
+
+The peers: torch `h @ W.T`, `logsumexp` and `topk(10)`; NumPy's matmul alone, in chunks of 4,096 classes; for one query
+torch's `max` over the matrix, which reads it once; for many the rate of a matmul of 2048 x 2048 x 2048 by NumPy, near
+the peak of the multipliers. What the columns mean: `measure.py`. Needs 2 GB of memory.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import softmaxfam_rs as sf
+from measure import Case, alone, console, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+try:
+    import torch
+except ModuleNotFoundError:
+    torch = None
+try:
+    from threadpoolctl import threadpool_limits
+except ModuleNotFoundError:
+    threadpool_limits = None
+
+CHUNK = 4096
+SHAPES = (  # queries, classes, width; asked against torch, and against NumPy's matmul alone
+    (1, 1_000_000, 128, 3.0, 1.1),
+    (1, 131_072, 768, 1.8, 1.0),
+    (4, 131_072, 768, 2.5, 1.6),
+    (16, 131_072, 768, 2.2, 1.3),
+    (64, 131_072, 256, 2.5, 1.2),
+    (256, 32_768, 512, 2.0, 1.15),
+    (32, 1_000_000, 64, 4.0, 1.3),
+    (128, 250_000, 256, 2.5, 1.15),
+)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def by_torch(h: np.ndarray, weight: np.ndarray) -> Callable[[], object]:
+    queries, matrix = torch.from_numpy(h), torch.from_numpy(weight)
+
+    def score() -> object:
+        logits = queries @ matrix.T
+        return torch.logsumexp(logits, 1), torch.topk(logits, 10)
+
+    return score
+
+
+def by_numpy(h: np.ndarray, weight: np.ndarray) -> Callable[[], None]:
+    tile = np.empty((len(h), CHUNK), dtype=np.float32)
+
+    def multiply() -> None:
+        for start in range(0, len(weight), CHUNK):
+            rows = weight[start : start + CHUNK]
+            np.matmul(h, rows.T, out=tile[:, : len(rows)])
+
+    return multiply
+
+
+def cases(*, quick: bool) -> Iterator[Case]:
+    """Yield the cases, each with inputs of its own."""
+    less = 50 if quick else 1
+    if threadpool_limits is not None:
+        threadpool_limits(sf.get_num_threads(), user_api="blas")
+    rate = 0.0 if quick else multiplications_a_second()
+    for queries, classes, width, of_torch, of_numpy in SHAPES:
+        h, weight = normal(queries, width), normal(classes // less, width)
+        head = sf.LinearHead(weight)
+        name = f"score {queries}x{classes // less}x{width}"
+        ours = lambda head=head, h=h: head.score(h)  # noqa: E731
+        if torch is not None:
+            yield Case(name, ours, "torch matmul, lse, topk", by_torch(h, weight), of_torch, rounds=5)
+        yield Case(name, ours, "NumPy matmul alone", by_numpy(h, weight), of_numpy, rounds=5)
+        if queries == 1 and torch is not None:
+            matrix = torch.from_numpy(weight)
+            yield Case(name, ours, "reading W (torch max)", lambda t=matrix: t.amax(), 0.85)
+            for dtype, asked in (("bfloat16", 1.7), ("int8", 3.0)):
+                low = sf.LinearHead(weight, dtype=dtype)
+                yield Case(f"{name} {dtype}", lambda low=low, h=h: low.score(h), "float32", ours, asked)
+        elif queries >= 16 and not quick:
+            work = queries * classes * width
+            yield alone(f"{name} of the peak's time", ours, "x", work / rate, 1 / 0.75, rounds=5)
+    if not quick:
+        h, weight = normal(512, 64), normal(1_000_000, 64)
+        console.print(f"memory beside inputs, 512x1000000x64: {memory(sf.LinearHead(weight), h):.1f} MiB (asked <= 64)")
+
+
+def multiplications_a_second() -> float:
+    """Return the rate of a large matmul, median of a few."""
+    a, b = normal(2048, 2048), normal(2048, 2048)
+    out = np.empty_like(a)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        np.matmul(a, b, out=out)
+        times.append(time.perf_counter() - start)
+    return 2048**3 / statistics.median(times)
+
+
+def memory(head: sf.LinearHead, h: np.ndarray) -> float:
+    """Return by how much the process grows at most, in MiB: what Python allocates and the core does."""
+    import resource  # noqa: PLC0415  not on every system
+
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    head.score(h)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    tracemalloc.stop()
+    return grown / 1024
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", cases)
