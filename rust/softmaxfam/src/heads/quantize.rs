@@ -5,20 +5,40 @@
 //! |h w - h' w'| <= |h| |w - w'| + |w'| |h - h'|. The norms of w - w' and w' are kept for each class, rounded up.
 
 use crate::error::{Error, Result};
-use crate::rows::{Rows, RowsMut};
+use crate::rows::{Places, Rows, RowsMut};
 use crate::threads::{Job, for_each_piece};
 
-/// The scale of a row and its levels; no scale where a number is NaN or infinite.
-pub(super) fn levels(row: &[f32]) -> (Option<f32>, Vec<i8>) {
-    let highest = row.iter().fold(0.0_f32, |highest, x| if x.is_nan() { f32::NAN } else { highest.max(x.abs()) });
-    if !highest.is_finite() || row.iter().any(|x| x.is_nan()) {
-        return (None, vec![0; row.len()]);
+/// Adding it and taking it away rounds a smaller number to an integer, ties to even.
+const TO_INTEGER: f32 = 1.5 * (1 << 23) as f32;
+
+/// The scale of a row, whose levels go to `levels`; no scale where a number is NaN or infinite.
+pub(super) fn levels_into(row: &[f32], levels: &mut [i8]) -> Option<f32> {
+    // 0 times what is not finite is NaN, in any order of adding
+    let mut ways = [(0.0_f32, 0.0_f32); 8];
+    for few in row.chunks(8) {
+        for ((highest, nothing), x) in ways.iter_mut().zip(few) {
+            *highest = if x.abs() > *highest { x.abs() } else { *highest };
+            *nothing += 0.0 * x;
+        }
     }
-    let scale = highest / 127.0;
+    if ways.iter().any(|way| way.1.is_nan()) {
+        return None;
+    }
+    let scale = ways.iter().fold(0.0_f32, |highest, way| highest.max(way.0)) / 127.0;
     if scale < f32::MIN_POSITIVE {
-        return (Some(0.0), vec![0; row.len()]); // subnormal: too small to divide by
+        levels.fill(0); // too small to divide by
+        return Some(0.0);
     }
-    (Some(scale), row.iter().map(|x| (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect())
+    for (level, x) in levels.iter_mut().zip(row) {
+        *level = ((x / scale + TO_INTEGER) - TO_INTEGER) as i8;
+    }
+    Some(scale)
+}
+
+/// The same in a list of its own.
+pub(super) fn levels(row: &[f32]) -> (Option<f32>, Vec<i8>) {
+    let mut levels = vec![0; row.len()];
+    (levels_into(row, &mut levels), levels)
 }
 
 /// The class matrix as [`super::Weights::Int8`] holds it: codes of the shape of `weight`, a scale a class, and two norms of
@@ -39,16 +59,23 @@ pub fn quantize(
     let job = Job { rows: classes, row_cost: 1.5 * width as f64, together: 1, interrupt };
     let outputs = (codes.reborrow(), scales.reborrow(), norms.reborrow());
     for_each_piece(job, outputs, |classes, (mut codes, mut scales, mut norms)| {
-        let mut row = vec![0.0; width];
+        let (mut row, mut levels) = (vec![0.0; width], vec![0; width]);
         for class in classes {
             weight.copy_into(class, 0, &mut row);
-            let (Some(scale), levels) = levels(&row) else { return Err(Error::NotFinite { class }) };
-            let rounded = |level: i8| f64::from(level) * f64::from(scale);
-            let (mut lost, mut kept) = (0.0, 0.0);
-            for (d, (&level, &x)) in levels.iter().zip(&row).enumerate() {
-                codes.set(class, d, level);
-                lost += (f64::from(x) - rounded(level)).powi(2);
-                kept += rounded(level).powi(2);
+            let Some(scale) = levels_into(&row, &mut levels) else { return Err(Error::NotFinite { class }) };
+            let (mut lost, mut kept) = ([0.0; 8], [0.0; 8]);
+            for (row, levels) in row.chunks(8).zip(levels.chunks(8)) {
+                for (way, (&level, &x)) in levels.iter().zip(row).enumerate() {
+                    let rounded = f64::from(level) * f64::from(scale);
+                    lost[way] += (f64::from(x) - rounded) * (f64::from(x) - rounded);
+                    kept[way] += rounded * rounded;
+                }
+            }
+            let [lost, kept] = [lost, kept].map(|ways| ways.iter().sum::<f64>());
+            if codes.is_in_line() {
+                codes.place(class, 0, width, &mut []).copy_from_slice(&levels);
+            } else {
+                levels.iter().enumerate().for_each(|(d, &level)| codes.set(class, d, level));
             }
             scales.set(class, 0, scale);
             norms.set(class, 0, above(lost.sqrt()));
