@@ -159,6 +159,21 @@ pub(crate) fn run<T: Send>(
     nanoseconds: f64,
     job: impl FnOnce(Asked<'_>) -> softmaxfam::Result<T> + Send,
 ) -> PyResult<T> {
+    let (mut job, mut result) = (Some(job), None);
+    run_any(py, nanoseconds, &mut |asked| {
+        let job = job.take().expect("a job is done once");
+        result = Some(job(asked)?);
+        Ok(())
+    })?;
+    Ok(result.expect("the job was done"))
+}
+
+/// [`run`] for any job, so that its code exists once.
+fn run_any(
+    py: Python<'_>,
+    nanoseconds: f64,
+    job: &mut (dyn FnMut(Asked<'_>) -> softmaxfam::Result<()> + Send),
+) -> PyResult<()> {
     if nanoseconds <= DETACH_FROM {
         return caught(|| job(None))?.map_err(|error| PyValueError::new_err(error.to_string()));
     }

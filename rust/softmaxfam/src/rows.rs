@@ -3,11 +3,14 @@
 //! A *row* is the scores of all classes for one query; a view holds many rows. Batch axes and class axes each have
 //! any lengths and strides (negative and zero too), and neighbouring axes that lie in one line are joined. Kernels
 //! never see a stride: they ask a row for a block of at most [`BLOCK`] classes and get a slice: the caller's own
-//! memory where it is contiguous, a copy in a small buffer where it is strided, masked or about to be overwritten.
+//! memory where it is contiguous, a copy in a small buffer where it is strided, packed, masked or about to be overwritten.
+//! Nor do they see half precision: a [`Source`] unpacks what it copies, and [`Results`] are packed as they are settled.
 #![allow(unsafe_code, reason = "one of the files named for it: strided access through raw pointers")]
 
 use crate::error::{Error, Result};
-use crate::simd::Element;
+use crate::simd::{Element, Packing, Real, Visitor};
+use half::{bf16, f16};
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,6 +18,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The most classes that a kernel handles at a time: 16 KiB of f32, which leaves room in a 32 KiB L1 cache.
 pub const BLOCK: usize = 4096;
+/// Packed numbers that are gathered or scattered at a time.
+const WORDS: usize = 64;
+/// Classes that are copied at a time where blocks as such do not matter: 2 KiB of f32, for several inputs and results to stay
+/// in the first cache; a multiple of all that kernels add up at a time.
+const STRIP: usize = 512;
 
 /// Lengths and strides (in elements) of axes that are enumerated in C order, joined where they lie in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +109,7 @@ macro_rules! view {
     ($name:ident, $pointer:ty, $slice:ty, $doc:literal) => {
         #[doc = $doc]
         #[derive(Clone, Debug)]
+        #[repr(C)] // of one layout for all T: see `cast`
         pub struct $name<'a, T> {
             start: $pointer,
             batch: Axes,
@@ -164,6 +173,12 @@ macro_rules! view {
 view!(Rows, *const T, &'a [T], "Rows of classes to read: any strides over memory that outlives `'a`.");
 view!(RowsMut, *mut T, &'a mut [T], "Rows of classes to write: any strides over memory that outlives `'a`.");
 
+/// Whether a view of `T` may be taken for one of `U`: the same type, or the bits of half precision.
+fn are_same_bits<T: 'static, U: 'static>() -> bool {
+    let is_half = [TypeId::of::<f16>(), TypeId::of::<bf16>()].contains(&TypeId::of::<T>());
+    TypeId::of::<T>() == TypeId::of::<U>() || (is_half && TypeId::of::<U>() == TypeId::of::<u16>())
+}
+
 impl<'a, T> Rows<'a, T> {
     /// Rows that follow each other in `data`; its length must be a multiple of `classes` (which may be 0 for no rows).
     ///
@@ -182,6 +197,16 @@ impl<'a, T> Rows<'a, T> {
         // SAFETY: the pointer comes from the slice, and `fits` keeps every position inside it.
         let view = unsafe { Self::from_raw(data.as_ptr().wrapping_add(start), batch, classes) };
         if view.fits(start, data.len()) { Ok(view) } else { Err(Error::Bounds { length: data.len() }) }
+    }
+
+    /// The same view of the same bits.
+    fn cast<U: 'static>(&self) -> &Rows<'a, U>
+    where
+        T: 'static,
+    {
+        assert!(are_same_bits::<T, U>());
+        // SAFETY: the view is of one layout for both types, by `repr(C)`; both have the same size, alignment and valid bits.
+        unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
     /// One element.
@@ -229,6 +254,36 @@ impl<'a, T> Rows<'a, T> {
         // SAFETY: every position of the view is readable for 'a, and so is what lies between two positions of one
         // allocation; the last position is class `classes - 1` of row `rows - 1`.
         found.then(|| (unsafe { std::slice::from_raw_parts(self.start, (rows - 1) * pitch + classes) }, pitch))
+    }
+
+    /// The classes from `from` to `to`, one at least, of `width` rows that lie side by side for each class, with what is
+    /// between the classes; and the step from class to class.
+    ///
+    /// # Safety
+    /// Nothing writes to the memory that the view spans while the result is in use.
+    unsafe fn strip(&self, row: usize, width: usize, from: usize, to: usize) -> Option<(&'a [T], usize)> {
+        let is_even = self.classes.outer.is_empty() && self.classes.inner.1 > 0;
+        if !is_even || from >= to || !self.batch.is_run(row, width) {
+            return None;
+        }
+        let pitch = self.classes.inner.1 as usize;
+        assert!(to <= self.classes() && row + width <= self.rows());
+        let start = self.row_start(row).wrapping_add(from * pitch);
+        // SAFETY: every position of the view is readable for 'a, and so is what lies between two positions of one
+        // allocation; nothing writes there, as the caller promises.
+        Some((unsafe { std::slice::from_raw_parts(start, (to - from - 1) * pitch + width) }, pitch))
+    }
+
+    /// Copies these classes of `count` rows from `row` on to lines of `width`, a class each.
+    fn gather(&self, row: usize, count: usize, classes: Range<usize>, width: usize, target: &mut [T])
+    where
+        T: Copy,
+    {
+        for lane in 0..count {
+            for (class, line) in classes.clone().zip(target.chunks_exact_mut(width)) {
+                line[lane] = self.get(row + lane, class);
+            }
+        }
     }
 
     /// All classes of `count` rows from `row` on in place, where they are contiguous.
@@ -305,6 +360,16 @@ impl<'a, T> RowsMut<'a, T> {
         unsafe { self.part(self.window.clone()) }
     }
 
+    /// The same view of the same bits, for a shorter time.
+    fn cast<U: 'static>(&mut self) -> RowsMut<'_, U>
+    where
+        T: 'static,
+    {
+        assert!(are_same_bits::<T, U>());
+        let (batch, classes, window) = (self.batch.clone(), self.classes.clone(), self.window.clone());
+        RowsMut { start: self.start.cast(), batch, classes, window, lifetime: PhantomData }
+    }
+
     /// Writes one class of as many rows from `row` on as there are values, or as this part has.
     #[inline]
     pub(crate) fn write_across(&mut self, row: usize, class: usize, values: &[T])
@@ -323,15 +388,24 @@ impl<'a, T> RowsMut<'a, T> {
     }
 
     /// Fills a row with one value.
-    pub(crate) fn fill(&mut self, row: usize, value: T)
+    fn fill(&mut self, row: usize, value: T)
     where
         T: Copy,
     {
         if self.is_in_line() {
-            self.place(row, 0, self.classes(), &mut []).fill(value);
+            self.line(row, 0, self.classes()).fill(value);
         } else {
             (0..self.classes()).for_each(|class| self.set(row, class, value));
         }
+    }
+
+    /// The classes from `from` to `to`, which follow each other in memory.
+    #[inline(always)]
+    fn line(&mut self, row: usize, from: usize, to: usize) -> &mut [T] {
+        assert!(self.is_in_line() && from <= to && to <= self.classes());
+        let start = self.row_start(row).wrapping_add(from);
+        // SAFETY: in one line these positions follow each other; the row is this part's alone for the time of `&mut self`.
+        unsafe { std::slice::from_raw_parts_mut(start, to - from) }
     }
 }
 
@@ -341,6 +415,11 @@ pub(crate) trait Places<T> {
     /// [`Self::settle`] then brings to its place.
     fn place<'b>(&'b mut self, index: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T];
 
+    /// How many classes to write at a time.
+    fn step(&self) -> usize {
+        BLOCK
+    }
+
     /// To be called with the same arguments after the writing.
     fn settle(&mut self, index: usize, from: usize, to: usize, buffer: &[T]);
 }
@@ -348,13 +427,7 @@ pub(crate) trait Places<T> {
 impl<T: Copy> Places<T> for RowsMut<'_, T> {
     #[inline(always)]
     fn place<'b>(&'b mut self, row: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T] {
-        assert!(from <= to && to <= self.classes());
-        if !self.is_in_line() {
-            return &mut buffer[..to - from];
-        }
-        let start = self.row_start(row).wrapping_add(from);
-        // SAFETY: in one line these positions follow each other; the row is this part's alone for the time of `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(start, to - from) }
+        if self.is_in_line() { self.line(row, from, to) } else { &mut buffer[..to - from] }
     }
 
     #[inline(always)]
@@ -365,90 +438,313 @@ impl<T: Copy> Places<T> for RowsMut<'_, T> {
     }
 }
 
+/// Views that have rows and classes.
+pub(crate) trait Shaped {
+    /// How many of both.
+    fn shape(&self) -> (usize, usize);
+}
+
+impl<T> Shaped for RowsMut<'_, T> {
+    fn shape(&self) -> (usize, usize) {
+        (self.rows(), self.classes())
+    }
+}
+
+/// What a call writes: in the type that is computed with, or packed.
+pub(crate) enum Results<'a, R: Real> {
+    Whole(RowsMut<'a, R>),
+    Packed(RowsMut<'a, u16>, R::Packed),
+}
+
+impl<R: Real> Shaped for Results<'_, R> {
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Whole(view) => view.shape(),
+            Self::Packed(view, _) => view.shape(),
+        }
+    }
+}
+
+impl<'a, R: Real> Results<'a, R> {
+    pub(crate) fn new<E: Element<Real = R>>(out: &'a mut RowsMut<'_, E>) -> Self {
+        match E::packing() {
+            None => Self::Whole(out.cast()),
+            Some(packing) => Self::Packed(out.cast(), packing),
+        }
+    }
+
+    /// Whether blocks are written where they stay.
+    #[inline]
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self, Self::Whole(view) if view.is_in_line())
+    }
+
+    /// The buffer that [`Self::place`] needs for these rows: empty where they are written in place.
+    pub(crate) fn buffer(&self) -> Box<[R]> {
+        let length = if self.is_in_place() { 0 } else { self.shape().1.min(BLOCK) };
+        vec![R::ZERO; length].into_boxed_slice()
+    }
+
+    /// Writes one element, rounded once.
+    pub(crate) fn set(&mut self, row: usize, class: usize, value: f64) {
+        match self {
+            Self::Whole(view) => view.set(row, class, R::of_f64(value)),
+            Self::Packed(view, packing) => view.set(row, class, packing.pack_f64(value)),
+        }
+    }
+
+    /// Writes one class of at most [`WORDS`] rows from `row` on.
+    #[inline]
+    pub(crate) fn write_across(&mut self, row: usize, class: usize, values: &[R]) {
+        match self {
+            Self::Whole(view) => view.write_across(row, class, values),
+            Self::Packed(view, packing) => {
+                let words = &mut [0; WORDS][..values.len()];
+                packing.pack(values, words);
+                view.write_across(row, class, words);
+            }
+        }
+    }
+
+    /// Writes the only class of at most [`WORDS`] rows from `row` on, rounded once.
+    pub(crate) fn write_rounded(&mut self, row: usize, values: &[f64]) {
+        match self {
+            Self::Whole(view) => {
+                let rounded = &mut [R::ZERO; WORDS][..values.len()];
+                rounded.iter_mut().zip(values).for_each(|(place, &value)| *place = R::of_f64(value));
+                view.write_across(row, 0, rounded);
+            }
+            Self::Packed(..) => values.iter().zip(row..).for_each(|(&value, row)| self.set(row, 0, value)),
+        }
+    }
+
+    /// Fills a row with one value.
+    pub(crate) fn fill(&mut self, row: usize, value: R) {
+        match self {
+            Self::Whole(view) => view.fill(row, value),
+            Self::Packed(view, _) if value == R::ZERO => view.fill(row, 0), // the constant makes it a memset
+            Self::Packed(view, packing) => view.fill(row, packing.pack_f64(value.into())),
+        }
+    }
+}
+
+impl RowsMut<'_, u16> {
+    /// Packs numbers into the classes from `from` on.
+    #[inline(never)]
+    fn pack<R: Real>(&mut self, row: usize, from: usize, numbers: &[R], packing: impl Packing<R>) {
+        if self.is_in_line() {
+            return packing.pack(numbers, self.line(row, from, from + numbers.len()));
+        }
+        for (numbers, from) in numbers.chunks(WORDS).zip((from..).step_by(WORDS)) {
+            let words = &mut [0; WORDS][..numbers.len()];
+            packing.pack(numbers, words);
+            (from..).zip(words).for_each(|(class, &mut word)| self.set(row, class, word));
+        }
+    }
+}
+
+impl<R: Real> Places<R> for Results<'_, R> {
+    #[inline(always)]
+    fn place<'b>(&'b mut self, row: usize, from: usize, to: usize, buffer: &'b mut [R]) -> &'b mut [R] {
+        match self {
+            Self::Whole(view) => view.place(row, from, to, buffer),
+            Self::Packed(..) => &mut buffer[..to - from],
+        }
+    }
+
+    #[inline(always)]
+    fn step(&self) -> usize {
+        match self {
+            Self::Whole(_) => BLOCK,
+            Self::Packed(..) => STRIP,
+        }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, row: usize, from: usize, to: usize, buffer: &[R]) {
+        match self {
+            Self::Whole(view) => view.settle(row, from, to, buffer),
+            Self::Packed(view, packing) => view.pack(row, from, &buffer[..to - from], *packing),
+        }
+    }
+}
+
+/// Scores as they are stored: in the type that is computed with, or packed.
+#[derive(Clone, Copy)]
+enum Stored<'a, R: Real> {
+    Whole(&'a Rows<'a, R>),
+    Packed(&'a Rows<'a, u16>, R::Packed),
+}
+
 /// The scores of a call: rows to read in blocks, the absent classes as minus infinity.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a, E> {
-    scores: &'a Rows<'a, E>,
+pub(crate) struct Source<'a, R: Real> {
+    scores: Stored<'a, R>,
+    batch: &'a Axes,
+    classes: &'a Axes,
     mask: Option<&'a Rows<'a, u8>>,
     overwritten: bool,
 }
 
-impl<'a, E: Element> Source<'a, E> {
-    pub(crate) fn new(scores: &'a Rows<'a, E>, mask: Option<&'a Rows<'a, u8>>) -> Self {
-        Self { scores, mask, overwritten: false }
+impl<'a, R: Real> Source<'a, R> {
+    pub(crate) fn new<E: Element<Real = R>>(scores: &'a Rows<'a, E>, mask: Option<&'a Rows<'a, u8>>) -> Self {
+        let (batch, classes) = (&scores.batch, &scores.classes);
+        let scores = match E::packing() {
+            None => Stored::Whole(scores.cast()),
+            Some(packing) => Stored::Packed(scores.cast(), packing),
+        };
+        Self { scores, batch, classes, mask, overwritten: false }
     }
 
     /// For a map whose results go to `out`, maybe the memory of the scores themselves.
-    pub(crate) fn written_to(self, out: &RowsMut<'_, E>) -> Self {
-        Self { overwritten: std::ptr::eq(self.scores.start, out.start), ..self }
+    pub(crate) fn written_to(self, out: &Results<'_, R>) -> Self {
+        let overwritten = match (self.scores, out) {
+            (Stored::Whole(scores), Results::Whole(out)) => std::ptr::eq(scores.start, out.start),
+            (Stored::Packed(scores, _), Results::Packed(out, _)) => std::ptr::eq(scores.start, out.start),
+            _ => false,
+        };
+        Self { overwritten, ..self }
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.scores.rows()
+        self.batch.count
     }
 
     pub(crate) fn classes(&self) -> usize {
-        self.scores.classes()
-    }
-
-    /// The view that is read.
-    pub(crate) fn scores(&self) -> &'a Rows<'a, E> {
-        self.scores
+        self.classes.count
     }
 
     /// The buffer that [`Self::block`] needs for these rows: empty where they are read in place.
-    pub(crate) fn buffer(&self) -> Box<[E]> {
+    pub(crate) fn buffer(&self) -> Box<[R]> {
         let length = if self.is_in_place() { 0 } else { self.classes().min(BLOCK) };
-        vec![E::ZERO; length].into_boxed_slice()
+        vec![R::ZERO; length].into_boxed_slice()
     }
 
     /// The classes of `row` from `from` on: at most [`BLOCK`] of them, and none past the row's end.
     #[inline]
-    pub(crate) fn block<'b>(&self, row: usize, from: usize, buffer: &'b mut [E]) -> &'b [E]
+    pub(crate) fn block<'b>(&self, row: usize, from: usize, buffer: &'b mut [R]) -> &'b [R]
     where
         'a: 'b,
     {
-        let to = self.classes().min(from + BLOCK);
+        self.part(row, from, self.classes().min(from + BLOCK), buffer)
+    }
+
+    /// How many classes to read at a time where it does not matter.
+    #[inline]
+    pub(crate) fn step(&self) -> usize {
+        if self.is_in_place() { BLOCK } else { STRIP }
+    }
+
+    /// The classes of `row` from `from` to `to`, at most [`BLOCK`] of them.
+    #[inline]
+    pub(crate) fn part<'b>(&self, row: usize, from: usize, to: usize, buffer: &'b mut [R]) -> &'b [R]
+    where
+        'a: 'b,
+    {
         if self.mask.is_none()
             && !self.overwritten
-            && let Some(slice) = self.scores.slice(row, from, to)
+            && let Stored::Whole(scores) = self.scores
+            && let Some(slice) = scores.slice(row, from, to)
         {
             return slice;
         }
         let buffer = &mut buffer[..to - from];
-        match self.scores.slice(row, from, to) {
-            Some(slice) => buffer.copy_from_slice(slice),
-            None => self.scores.copy_into(row, from, buffer),
+        self.copy_into(row, from, buffer);
+        buffer
+    }
+
+    /// Runs a computation on the classes of `row` from `from` to `to`: where they lie, packed or not, if that can be.
+    #[inline(always)]
+    pub(crate) fn visit<V: Visitor<R>>(
+        &self,
+        row: usize,
+        from: usize,
+        to: usize,
+        buffer: &mut [R],
+        visitor: V,
+    ) -> V::Output {
+        if self.mask.is_none()
+            && !self.overwritten
+            && let Stored::Packed(scores, packing) = self.scores
+            && let Some(words) = scores.slice(row, from, to)
+        {
+            return packing.visit(words, visitor);
+        }
+        visitor.visit(self.part(row, from, to, buffer))
+    }
+
+    /// Copies the classes from `from` on, as many as `buffer` holds.
+    #[inline(never)]
+    fn copy_into(&self, row: usize, from: usize, buffer: &mut [R]) {
+        let to = from + buffer.len();
+        match self.scores {
+            Stored::Whole(scores) => match scores.slice(row, from, to) {
+                Some(slice) => buffer.copy_from_slice(slice),
+                None => scores.copy_into(row, from, buffer),
+            },
+            Stored::Packed(scores, packing) => match scores.slice(row, from, to) {
+                Some(words) => {
+                    let ahead = |class| self.classes().min(class + BLOCK);
+                    packing.prefetch(scores.slice(row, ahead(from), ahead(to)).unwrap_or_default());
+                    packing.unpack(words, words.len(), words.len(), buffer);
+                }
+                None => {
+                    for (buffer, from) in buffer.chunks_mut(WORDS).zip((from..).step_by(WORDS)) {
+                        let words = &mut [0; WORDS][..buffer.len()];
+                        scores.copy_into(row, from, words);
+                        packing.unpack(words, words.len(), words.len(), buffer);
+                    }
+                }
+            },
         }
         if let Some(mask) = self.mask {
             for (place, class) in buffer.iter_mut().zip(from..) {
                 if mask.get(row, class) == 0 {
-                    *place = E::NEG_INFINITY;
+                    *place = R::NEG_INFINITY;
                 }
             }
         }
-        buffer
+    }
+
+    /// The only class of a row.
+    pub(crate) fn number(&self, row: usize) -> f64 {
+        self.block(row, 0, &mut [R::ZERO])[0].into()
     }
 
     /// All scores of `count` rows from `row` on, where they can be read in place and are contiguous.
     #[inline]
-    pub(crate) fn run(&self, row: usize, count: usize) -> Option<&'a [E]> {
-        if self.is_in_place() { self.scores.run(row, count) } else { None }
+    pub(crate) fn run(&self, row: usize, count: usize) -> Option<&'a [R]> {
+        match self.scores {
+            Stored::Whole(scores) if self.mask.is_none() && !self.overwritten => scores.run(row, count),
+            _ => None,
+        }
+    }
+
+    /// Copies all classes of `count` rows from `row` on, one row after another.
+    pub(crate) fn copy_rows(&self, row: usize, count: usize, buffer: &mut [R]) {
+        if self.mask.is_none()
+            && let Stored::Packed(scores, packing) = self.scores
+            && let Some(words) = scores.run(row, count)
+        {
+            return packing.unpack(words, words.len(), words.len(), &mut buffer[..words.len()]);
+        }
+        let rows = buffer.chunks_exact_mut(self.classes());
+        rows.zip(row..row + count).for_each(|(buffer, row)| self.copy_into(row, 0, buffer));
     }
 
     /// Whether blocks are the caller's own memory, so that reading a row again costs nothing more than the reading.
     pub(crate) fn is_in_place(&self) -> bool {
-        self.mask.is_none() && !self.overwritten && self.scores.classes.is_one_line()
+        matches!(self.scores, Stored::Whole(_)) && self.mask.is_none() && !self.overwritten && self.is_in_line()
     }
 
     /// Whether the classes of a row follow each other in memory.
     pub(crate) fn is_in_line(&self) -> bool {
-        self.scores.classes.is_one_line()
+        self.classes.is_one_line()
     }
 
     /// How many rows from `row` on follow each other in memory.
     pub(crate) fn adjacent(&self, row: usize) -> usize {
-        let (length, stride) = self.scores.batch.inner;
+        let (length, stride) = self.batch.inner;
         if stride == 1 { length - row % length } else { 1 }
     }
 
@@ -461,31 +757,50 @@ impl<'a, E: Element> Source<'a, E> {
         width: usize,
         from: usize,
         to: usize,
-        buffer: &'b mut Vec<E>,
-    ) -> (&'b [E], usize)
+        buffer: &'b mut Vec<R>,
+    ) -> (&'b [R], usize)
     where
         'a: 'b,
     {
-        let classes = &self.scores.classes;
-        let direct = self.mask.is_none() && !self.overwritten && classes.outer.is_empty() && classes.inner.1 > 0;
-        if direct && to > from && self.scores.batch.is_run(row, width) {
-            let pitch = classes.inner.1 as usize;
-            let start = self.scores.row_start(row).wrapping_add(from * pitch);
-            assert!(to <= self.classes() && row + width <= self.rows());
-            // SAFETY: every position of the view is readable for 'a, and so is what lies between two positions of one
-            // allocation; nothing writes there, for this is not an in-place call.
-            return (unsafe { std::slice::from_raw_parts(start, (to - from - 1) * pitch + width) }, pitch);
+        if self.mask.is_none()
+            && !self.overwritten
+            && let Stored::Whole(scores) = self.scores
+            // SAFETY: this is not an in-place call.
+            && let Some(strip) = unsafe { scores.strip(row, width, from, to) }
+        {
+            return strip;
         }
         buffer.clear();
-        buffer.resize((to - from) * width, E::NEG_INFINITY);
-        for lane in 0..width.min(self.rows() - row) {
-            for class in from..to {
-                if self.mask.is_none_or(|mask| mask.get(row + lane, class) != 0) {
-                    buffer[(class - from) * width + lane] = self.scores.get(row + lane, class);
+        buffer.resize((to - from) * width, R::NEG_INFINITY);
+        self.copy_tile(row, width, from, to, buffer);
+        (buffer, width)
+    }
+
+    #[inline(never)]
+    fn copy_tile(&self, row: usize, width: usize, from: usize, to: usize, buffer: &mut [R]) {
+        let present = width.min(self.rows() - row);
+        match self.scores {
+            Stored::Whole(scores) => scores.gather(row, present, from..to, width, buffer),
+            Stored::Packed(scores, packing) => {
+                // SAFETY: this is not an in-place call.
+                let strip = (!self.overwritten).then(|| unsafe { scores.strip(row, width, from, to) });
+                if let Some((words, pitch)) = strip.flatten() {
+                    packing.unpack(words, pitch, width, buffer);
+                } else {
+                    let mut words = vec![0; buffer.len()];
+                    scores.gather(row, present, from..to, width, &mut words);
+                    packing.unpack(&words, width, width, buffer);
                 }
             }
         }
-        (buffer, width)
+        for (class, line) in (from..).zip(buffer.chunks_exact_mut(width)) {
+            line[present..].fill(R::NEG_INFINITY);
+            for (row, place) in (row..).zip(&mut line[..present]) {
+                if self.mask.is_some_and(|mask| mask.get(row, class) == 0) {
+                    *place = R::NEG_INFINITY;
+                }
+            }
+        }
     }
 
     /// Whether a mask leaves no class of this row: what maps then give differs from a row of minus infinities.
@@ -550,33 +865,53 @@ impl<T: Send + Sync> Outputs for RowsMut<'_, T> {
     }
 }
 
+impl<R: Real> Outputs for Results<'_, R> {
+    unsafe fn part(&self, rows: Range<usize>) -> Self {
+        // SAFETY: the caller's promise is the same.
+        unsafe {
+            match self {
+                Self::Whole(view) => Self::Whole(view.part(rows)),
+                Self::Packed(view, packing) => Self::Packed(view.part(rows), *packing),
+            }
+        }
+    }
+}
+
 /// A view whose rows are cut into chunks of classes: unit `u` is chunk `u % per_row` of row `u / per_row`.
-pub(crate) struct Chunks<'a, T> {
-    view: RowsMut<'a, T>,
+pub(crate) struct Chunks<V> {
+    view: V,
+    shape: (usize, usize), // of the view: rows, classes
     length: usize,
     units: Range<usize>,
 }
 
-impl<'a, T: Copy> Chunks<'a, T> {
-    pub(crate) fn new(view: RowsMut<'a, T>, length: usize) -> Self {
-        let units = 0..view.rows() * view.classes().div_ceil(length);
-        Self { view, length, units }
+impl<V: Shaped> Chunks<V> {
+    pub(crate) fn new(view: V, length: usize) -> Self {
+        let shape = view.shape();
+        Self { view, shape, length, units: 0..shape.0 * shape.1.div_ceil(length) }
     }
+}
 
+impl<V> Chunks<V> {
     /// The row of a unit, given classes that lie in its chunk.
     #[inline(always)]
     fn row(&self, unit: usize, from: usize, to: usize) -> usize {
-        let per_row = self.view.classes().div_ceil(self.length);
+        let per_row = self.shape.1.div_ceil(self.length);
         let start = unit % per_row * self.length;
         assert!(self.units.contains(&unit) && start <= from && to <= start + self.length);
         unit / per_row
     }
 }
 
-impl<T: Copy> Places<T> for Chunks<'_, T> {
+impl<T, V: Places<T>> Places<T> for Chunks<V> {
     #[inline(always)]
     fn place<'b>(&'b mut self, unit: usize, from: usize, to: usize, buffer: &'b mut [T]) -> &'b mut [T] {
         self.view.place(self.row(unit, from, to), from, to, buffer)
+    }
+
+    #[inline(always)]
+    fn step(&self) -> usize {
+        self.view.step()
     }
 
     #[inline(always)]
@@ -585,12 +920,12 @@ impl<T: Copy> Places<T> for Chunks<'_, T> {
     }
 }
 
-impl<T: Send + Sync> Outputs for Chunks<'_, T> {
+impl<V: Outputs> Outputs for Chunks<V> {
     unsafe fn part(&self, units: Range<usize>) -> Self {
         assert!(self.units.start <= units.start && units.end <= self.units.end);
-        // SAFETY: parts share rows, but `write` reaches only the chunks of its units, which are this part's alone.
-        let view = unsafe { RowsMut::part(&self.view, self.view.window.clone()) };
-        Self { view, length: self.length, units }
+        // SAFETY: parts share rows, but `row` admits only the chunks of its units, which are this part's alone.
+        let view = unsafe { self.view.part(0..self.shape.0) };
+        Self { view, units, ..*self }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::rows::{Outputs, Pieces};
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The environment variable with the number of threads, 1 or more; without it, as many as this process may run on.
 pub const VARIABLE: &str = "SOFTMAXFAM_NUM_THREADS";
@@ -61,28 +61,38 @@ pub(crate) fn for_each_piece<O: Outputs>(
     let patient = (PIECE / job.row_cost.max(1e-3)) as usize;
     let length = if threads == 1 { patient } else { even.min(patient) };
     let pieces = Pieces::new(outputs, job.rows, length.max(1).next_multiple_of(job.together));
-    let failed = AtomicBool::new(false);
+    take_all(threads.min(pieces.count()), job.interrupt, &|may_go_on| {
+        let (rows, part) = pieces.take()?;
+        Some(may_go_on().and_then(|()| work(rows, part)))
+    })
+}
+
+/// Whether the next piece may be begun.
+type MayGoOn<'a> = &'a dyn Fn() -> Result<()>;
+
+/// Takes pieces until there are none, or one fails. It knows neither outputs nor work, so that its code exists once.
+fn take_all(
+    threads: usize,
+    interrupt: Option<&(dyn Fn() -> bool + Sync)>,
+    take: &(dyn Fn(MayGoOn<'_>) -> Option<Result<()>> + Sync),
+) -> Result<()> {
     let failure = OnceLock::new();
-    let take_all = || {
-        while let Some((rows, part)) = pieces.take() {
-            if failed.load(Ordering::Relaxed) {
-                return;
-            }
-            let stop = job.interrupt.is_some_and(|interrupt| interrupt());
-            let result = if stop { Err(Error::Interrupted) } else { work(rows, part) };
+    let may_go_on = || if interrupt.is_some_and(|interrupt| interrupt()) { Err(Error::Interrupted) } else { Ok(()) };
+    pool::share(threads, &|| {
+        while failure.get().is_none()
+            && let Some(result) = take(&may_go_on)
+        {
             if let Err(error) = result {
-                failed.store(true, Ordering::Relaxed);
                 failure.get_or_init(|| error);
             }
         }
-    };
-    pool::share(threads.min(pieces.count()), &take_all);
+    });
     failure.into_inner().map_or(Ok(()), Err)
 }
 
 #[cfg(not(feature = "rayon"))]
 mod pool {
-    pub(super) fn share(_threads: usize, take_all: &(impl Fn() + Sync)) {
+    pub(super) fn share(_threads: usize, take_all: &(dyn Fn() + Sync)) {
         take_all();
     }
 }
@@ -101,7 +111,7 @@ mod pool {
     static POOL: AtomicPtr<ThreadPool> = AtomicPtr::new(null_mut());
 
     /// Runs `take_all` on this thread and, where they can be had, on `threads - 1` others.
-    pub(super) fn share(threads: usize, take_all: &(impl Fn() + Sync)) {
+    pub(super) fn share(threads: usize, take_all: &(dyn Fn() + Sync)) {
         match pool(threads.saturating_sub(1)) {
             None => take_all(),
             Some(pool) => pool.in_place_scope(|scope| {

@@ -21,17 +21,17 @@ pub(crate) const CLASSES: usize = 64;
 
 /// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
 #[inline(always)]
-pub(crate) fn sums<I: Isa, E: Element>(
+pub(crate) fn sums<I: Isa, R: Real>(
     isa: I,
-    source: &Source<'_, E>,
+    source: &Source<'_, R>,
     temperature: &PerRow<'_>,
     first: usize,
     sums: &mut [ExpSum],
-    packed: &mut Vec<E>,
+    packed: &mut Vec<R>,
 ) {
-    let n = LanesOf::<I, E>::N;
+    let n = LanesOf::<I, R>::N;
     let width = sums.len().next_multiple_of(n);
-    let mut columns = [Column::<I, E>::new(isa, temperature, first, sums.len()); ROWS / 8];
+    let mut columns = [Column::<I, R>::new(isa, temperature, first, sums.len()); ROWS / 8];
     let columns = &mut columns[..width / n];
     for (index, column) in columns.iter_mut().enumerate().skip(1) {
         *column = Column::new(isa, temperature, first + index * n, sums.len() - index * n);
@@ -55,23 +55,23 @@ pub(crate) fn sums<I: Isa, E: Element>(
 }
 
 /// A tile's scores of the rows of one vector.
-struct Strip<'t, I, E> {
+struct Strip<'t, I, R> {
     isa: I,
-    tile: &'t [E],
+    tile: &'t [R],
     pitch: usize,
     classes: usize,
 }
 
-impl<I: Isa, E: Element> Strip<'_, I, E> {
+impl<I: Isa, R: Real> Strip<'_, I, R> {
     #[inline(always)]
-    fn at(&self, class: usize) -> V<I, E> {
-        E::load(self.isa, &self.tile[class * self.pitch..])
+    fn at(&self, class: usize) -> V<I, R> {
+        R::load(self.isa, &self.tile[class * self.pitch..])
     }
 
     /// The largest score of each lane, NaN left out.
     #[inline(always)]
-    fn highest(&self) -> V<I, E> {
-        let lanes = E::Real::lanes(self.isa);
+    fn highest(&self) -> V<I, R> {
+        let lanes = R::lanes(self.isa);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         for class in 0..self.classes {
             highest = lanes.max(self.at(class), highest);
@@ -88,34 +88,34 @@ impl<I: Isa, E: Element> Strip<'_, I, E> {
 
 /// The sums of the rows of one vector, as they grow.
 #[derive(Clone, Copy)]
-struct Column<'p, I: Isa, E: Element> {
+struct Column<'p, I: Isa, R: Real> {
     isa: I,
     temperature: &'p PerRow<'p>,
     first: usize,
     count: usize,
     bases: [ExpSum; 16],                   // with the sums of all blocks but the present one
     limits: [f64; 16],                     // a score above it needs a new shift; -inf before the first finite score
-    wide: Wide<I, E>,                      // the sums
-    limit: V<I, E>,                        // the limits, as lanes
-    scaled: Option<Scaled<LanesOf<I, E>>>, // none where the scores are the exponents
-    window: Window<LanesOf<I, E>>,
+    wide: Wide<I, R>,                      // the sums
+    limit: V<I, R>,                        // the limits, as lanes
+    scaled: Option<Scaled<LanesOf<I, R>>>, // none where the scores are the exponents
+    window: Window<LanesOf<I, R>>,
 }
 
-type Wide<I, E> = WideOf<I, <E as Element>::Real>;
+type Wide<I, R> = WideOf<I, <R as Element>::Real>;
 
-impl<'p, I: Isa, E: Element> Column<'p, I, E> {
+impl<'p, I: Isa, R: Real> Column<'p, I, R> {
     #[inline(always)]
     fn new(isa: I, temperature: &'p PerRow<'p>, first: usize, count: usize) -> Self {
-        let lanes = E::Real::lanes(isa);
-        let zero = lanes.splat(E::Real::ZERO);
+        let lanes = R::lanes(isa);
+        let zero = lanes.splat(R::ZERO);
         let mut column = Self {
             isa,
             temperature,
             first,
-            count: count.min(LanesOf::<I, E>::N),
+            count: count.min(LanesOf::<I, R>::N),
             bases: [ExpSum::EMPTY; 16],
             limits: [f64::NEG_INFINITY; 16],
-            wide: E::Real::wide_zero(isa),
+            wide: R::wide_zero(isa),
             limit: zero,
             scaled: None,
             window: Window::of_each(lanes, zero),
@@ -127,7 +127,7 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     /// Lanes of the present bases.
     #[inline(always)]
     fn spread(&mut self) {
-        let (lanes, count) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
+        let (lanes, count) = (R::lanes(self.isa), LanesOf::<I, R>::N);
         let references = self.bases.map(|base| base.reference);
         self.scaled = Scaled::of_rows(lanes, self.temperature, self.first, &references[..self.count]);
         self.window = Window::of_each(lanes, spread(lanes, count, |lane| self.bases[lane].shift));
@@ -135,8 +135,8 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     }
 
     #[inline(always)]
-    fn add(&mut self, strip: &Strip<'_, I, E>) {
-        let lanes = E::Real::lanes(self.isa);
+    fn add(&mut self, strip: &Strip<'_, I, R>) {
+        let lanes = R::lanes(self.isa);
         if self.limits[..self.count].contains(&f64::NEG_INFINITY) {
             let highest = strip.highest();
             self.rebase(highest, |limit| limit == f64::NEG_INFINITY);
@@ -148,21 +148,19 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
         }
         self.rebase(highest, |_| true);
         let highest = beside::lanes_of(lanes, highest);
-        let mut sums = E::Real::wide_lanes(self.isa, self.terms(strip).0);
-        let before = E::Real::wide_lanes(self.isa, self.wide);
+        let mut sums = R::wide_lanes(self.isa, self.terms(strip).0);
+        let before = R::wide_lanes(self.isa, self.wide);
         for lane in (0..self.count).filter(|&lane| highest[lane] == f64::INFINITY) {
             sums[lane] = before[lane] + strip.beyond_terms(lane);
         }
-        self.wide = E::Real::wide_of(self.isa, &sums);
+        self.wide = R::wide_of(self.isa, &sums);
     }
 
     /// Gives the rows whose score in `highest` exceeds a limit that is `due` a new base.
     #[inline(always)]
-    fn rebase(&mut self, highest: V<I, E>, due: impl Fn(f64) -> bool) {
-        let mut sums = E::Real::wide_lanes(self.isa, self.wide);
-        for (lane, highest) in
-            beside::lanes_of(E::Real::lanes(self.isa), highest).into_iter().enumerate().take(self.count)
-        {
+    fn rebase(&mut self, highest: V<I, R>, due: impl Fn(f64) -> bool) {
+        let mut sums = R::wide_lanes(self.isa, self.wide);
+        for (lane, highest) in beside::lanes_of(R::lanes(self.isa), highest).into_iter().enumerate().take(self.count) {
             if highest.is_finite() && highest > self.limits[lane] && due(self.limits[lane]) {
                 let temperature = self.temperature.of(self.first + lane);
                 let (reference, shift) = base_for(highest, temperature);
@@ -173,19 +171,19 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
                 self.limits[lane] = highest + HEADROOM * temperature;
             }
         }
-        self.wide = E::Real::wide_of(self.isa, &sums);
+        self.wide = R::wide_of(self.isa, &sums);
         self.spread();
     }
 
     /// The sums with the terms of a strip added, and the largest score of each lane.
     #[inline(always)]
-    fn terms(&self, strip: &Strip<'_, I, E>) -> (Wide<I, E>, V<I, E>) {
+    fn terms(&self, strip: &Strip<'_, I, R>) -> (Wide<I, R>, V<I, R>) {
         with_exponents!(&self.scaled, exponents => self.terms_of(strip, exponents))
     }
 
     #[inline(always)]
-    fn terms_of<X: Exponents<LanesOf<I, E>>>(&self, strip: &Strip<'_, I, E>, exponents: &X) -> (Wide<I, E>, V<I, E>) {
-        let lanes = E::Real::lanes(self.isa);
+    fn terms_of<X: Exponents<LanesOf<I, R>>>(&self, strip: &Strip<'_, I, R>, exponents: &X) -> (Wide<I, R>, V<I, R>) {
+        let lanes = R::lanes(self.isa);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         let mut wide = self.wide;
         for from in (0..strip.classes).step_by(TURNS) {
@@ -203,8 +201,8 @@ impl<'p, I: Isa, E: Element> Column<'p, I, E> {
     /// Adds the sums of the present block to the others: few additions in each line of them round little.
     #[inline(always)]
     fn carry(&mut self) {
-        let sums = E::Real::wide_lanes(self.isa, self.wide);
+        let sums = R::wide_lanes(self.isa, self.wide);
         self.bases.iter_mut().zip(sums).for_each(|(base, sum)| base.sum += sum);
-        self.wide = E::Real::wide_zero(self.isa);
+        self.wide = R::wide_zero(self.isa);
     }
 }

@@ -8,9 +8,9 @@
 //! Sums. TURNS terms in the real type, then f64. Cost. Besides the terms a load, four shuffles and a store a vector.
 
 use super::expsum::{ExpSum, Exponents, FAR, Scaled, TURNS, Terms, WideOf, with_exponents};
-use crate::elementary::{self, ExpConstants, Window};
+use crate::elementary::{self, Window};
 use crate::options::PerRow;
-use crate::rows::{Places, RowsMut, Source};
+use crate::rows::{Places, Results, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
 use std::ops::Range;
 
@@ -20,16 +20,16 @@ pub(crate) const ROWS: usize = 16;
 pub(crate) const LONGEST: usize = 64;
 
 /// Whether rows are taken side by side.
-pub(crate) fn suits<E: Element>(source: &Source<'_, E>) -> bool {
+pub(crate) fn suits<R: Real>(source: &Source<'_, R>) -> bool {
     source.is_in_line() && (1..=LONGEST).contains(&source.classes())
 }
 
 /// Up to [`ROWS`] rows, side by side for each class. Lanes past them hold minus infinity.
-pub(crate) struct Tile<E: Element> {
+pub(crate) struct Tile<R: Real> {
     level: Level,
     classes: usize,
-    values: Box<[E::Real]>,
-    buffer: Box<[E]>,
+    values: Box<[R]>,
+    buffer: Box<[R]>,
 }
 
 /// Under what the exponentials of the rows of a vector are summed.
@@ -73,15 +73,15 @@ pub(crate) fn lanes_of<L: Lanes>(lanes: L, v: L::V) -> [f64; 16] {
     wide
 }
 
-impl<E: Element> Tile<E> {
-    pub(crate) fn new(source: &Source<'_, E>) -> Self {
+impl<R: Real> Tile<R> {
+    pub(crate) fn new(source: &Source<'_, R>) -> Self {
         let classes = source.classes();
         let copied = if source.is_in_place() { 0 } else { classes * ROWS };
         Self {
             level: Level::active(),
             classes,
-            values: vec![E::Real::ZERO; classes * ROWS].into_boxed_slice(),
-            buffer: vec![E::ZERO; copied].into_boxed_slice(),
+            values: vec![R::ZERO; classes * ROWS].into_boxed_slice(),
+            buffer: vec![R::ZERO; copied].into_boxed_slice(),
         }
     }
 
@@ -91,40 +91,40 @@ impl<E: Element> Tile<E> {
 
     /// The scores, or what was stored in their place, of one class and the rows from `column` on.
     #[inline(always)]
-    pub(crate) fn at<I: Isa>(&self, isa: I, class: usize, column: usize) -> V<I, E> {
-        E::Real::lanes(isa).load(&self.values[class * ROWS + column..])
+    pub(crate) fn at<I: Isa>(&self, isa: I, class: usize, column: usize) -> V<I, R> {
+        R::lanes(isa).load(&self.values[class * ROWS + column..])
     }
 
     #[inline(always)]
-    pub(crate) fn set<I: Isa>(&mut self, isa: I, class: usize, column: usize, v: V<I, E>) {
-        E::Real::lanes(isa).store(v, &mut self.values[class * ROWS + column..]);
+    pub(crate) fn set<I: Isa>(&mut self, isa: I, class: usize, column: usize, v: V<I, R>) {
+        R::lanes(isa).store(v, &mut self.values[class * ROWS + column..]);
     }
 
     /// 8 rows from `column` on, as f64.
     #[inline(always)]
     pub(crate) fn at_f64<I: Isa>(&self, isa: I, class: usize, column: usize) -> <I::F64 as Lanes>::V {
-        E::Real::load_f64(isa, &self.values[class * ROWS + column..])
+        R::load_f64(isa, &self.values[class * ROWS + column..])
     }
 
     #[inline(always)]
     pub(crate) fn set_f64<I: Isa>(&mut self, isa: I, class: usize, v: [<I::F64 as Lanes>::V; 2]) {
-        E::Real::store_f64(isa, v, &mut self.values[class * ROWS..]);
+        R::store_f64(isa, v, &mut self.values[class * ROWS..]);
     }
 
     /// Reads `count` rows from `first` on.
-    pub(crate) fn read(&mut self, source: &Source<'_, E>, first: usize, count: usize) {
+    pub(crate) fn read(&mut self, source: &Source<'_, R>, first: usize, count: usize) {
         dispatch(self.level, Read { tile: self, source, first, count });
     }
 
     /// Writes what is stored to `count` rows of `out` from `first` on; `results` is as `out.place` needs it.
-    pub(crate) fn write(&self, first: usize, count: usize, out: &mut RowsMut<'_, E>, results: &mut [E]) {
+    pub(crate) fn write(&self, first: usize, count: usize, out: &mut Results<'_, R>, results: &mut [R]) {
         dispatch(self.level, Write { tile: self, first, count, out, results });
     }
 
     /// The largest score of each row of a vector, NaN left out.
     #[inline(always)]
-    pub(crate) fn highest<I: Isa>(&self, isa: I, column: usize) -> V<I, E> {
-        let lanes = E::Real::lanes(isa);
+    pub(crate) fn highest<I: Isa>(&self, isa: I, column: usize) -> V<I, R> {
+        let lanes = R::lanes(isa);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
         for class in 0..self.classes {
             highest = lanes.max(self.at(isa, class, column), highest);
@@ -141,8 +141,8 @@ impl<E: Element> Tile<E> {
         temperature: &PerRow<'_>,
         first: usize,
         count: usize,
-    ) -> Base<LanesOf<I, E>> {
-        let lanes = E::Real::lanes(isa);
+    ) -> Base<LanesOf<I, R>> {
+        let lanes = R::lanes(isa);
         let constant = |value| lanes.splat(Real::of_f64(value));
         let zero = constant(0.0);
         let highest = self.highest(isa, column);
@@ -152,8 +152,8 @@ impl<E: Element> Tile<E> {
         let scaled = Scaled::of_rows(lanes, temperature, first, &[0.0; ROWS][..count]);
         let z = scaled.of(finite).0;
         let is_far = lanes.gt(lanes.max(z, lanes.sub(zero, z)), constant(FAR));
-        let rounder = lanes.splat(E::Real::ROUNDER);
-        let shift = lanes.sub(lanes.mul_add(z, lanes.splat(E::Real::LOG2_E), rounder), rounder);
+        let rounder = lanes.splat(R::ROUNDER);
+        let shift = lanes.sub(lanes.mul_add(z, lanes.splat(R::LOG2_E), rounder), rounder);
         let (reference, shift) = (lanes.select(is_far, finite, zero), lanes.select(is_far, zero, shift));
         let scaled = match lanes.any(is_far) {
             true => Scaled::of_rows(lanes, temperature, first, &lanes_of(lanes, reference)[..count]),
@@ -165,10 +165,10 @@ impl<E: Element> Tile<E> {
 
     /// The sums of the rows of a vector.
     #[inline(always)]
-    pub(crate) fn sums<I: Isa>(&self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
-        let lanes = E::Real::lanes(isa);
+    pub(crate) fn sums<I: Isa>(&self, isa: I, column: usize, base: &Base<LanesOf<I, R>>) -> [f64; 16] {
+        let lanes = R::lanes(isa);
         let wide = with_exponents!(&base.scaled, exponents => self.terms(isa, column, &base.window, exponents));
-        let mut sums = E::Real::wide_lanes(isa, wide);
+        let mut sums = R::wide_lanes(isa, wide);
         if lanes.any(lanes.ge(base.highest, lanes.splat(Real::of_f64(f64::INFINITY)))) {
             self.settle_infinite(column, &lanes_of(lanes, base.highest), &mut sums);
         }
@@ -176,15 +176,15 @@ impl<E: Element> Tile<E> {
     }
 
     #[inline(always)]
-    fn terms<I: Isa, X: Exponents<LanesOf<I, E>>>(
+    fn terms<I: Isa, X: Exponents<LanesOf<I, R>>>(
         &self,
         isa: I,
         column: usize,
-        window: &Window<LanesOf<I, E>>,
+        window: &Window<LanesOf<I, R>>,
         exponents: &X,
-    ) -> WideOf<I, E::Real> {
-        let lanes = E::Real::lanes(isa);
-        let mut wide = E::Real::wide_zero(isa);
+    ) -> WideOf<I, R> {
+        let lanes = R::lanes(isa);
+        let mut wide = R::wide_zero(isa);
         for from in (0..self.classes).step_by(TURNS) {
             let mut terms = Terms::none(lanes);
             for class in from..self.classes.min(from + TURNS) {
@@ -210,11 +210,11 @@ impl<E: Element> Tile<E> {
         &self,
         isa: I,
         column: usize,
-        base: &Base<LanesOf<I, E>>,
+        base: &Base<LanesOf<I, R>>,
         temperature: &PerRow<'_>,
         first: usize,
     ) -> [f64; 16] {
-        let lanes = E::Real::lanes(isa);
+        let lanes = R::lanes(isa);
         let mut logs = logs_of(isa, &self.sums(isa, column, base), &base.shifts(lanes));
         if base.is_far {
             for (lane, reference) in lanes_of(lanes, base.reference).into_iter().enumerate() {
@@ -226,38 +226,38 @@ impl<E: Element> Tile<E> {
 
     /// Puts the terms in the place of the scores of a vector of rows; their sums.
     #[inline(always)]
-    pub(crate) fn store_terms<I: Isa>(&mut self, isa: I, column: usize, base: &Base<LanesOf<I, E>>) -> [f64; 16] {
+    pub(crate) fn store_terms<I: Isa>(&mut self, isa: I, column: usize, base: &Base<LanesOf<I, R>>) -> [f64; 16] {
         let wide = with_exponents!(&base.scaled, exponents => self.stored_terms(isa, column, &base.window, exponents));
-        E::Real::wide_lanes(isa, wide)
+        R::wide_lanes(isa, wide)
     }
 
     #[inline(always)]
-    fn stored_terms<I: Isa, X: Exponents<LanesOf<I, E>>>(
+    fn stored_terms<I: Isa, X: Exponents<LanesOf<I, R>>>(
         &mut self,
         isa: I,
         column: usize,
-        window: &Window<LanesOf<I, E>>,
+        window: &Window<LanesOf<I, R>>,
         exponents: &X,
-    ) -> WideOf<I, E::Real> {
-        let lanes = E::Real::lanes(isa);
-        let mut wide = E::Real::wide_zero(isa);
+    ) -> WideOf<I, R> {
+        let lanes = R::lanes(isa);
+        let mut wide = R::wide_zero(isa);
         for from in (0..self.classes).step_by(TURNS) {
-            let mut sum = lanes.splat(E::Real::ZERO);
+            let mut sum = lanes.splat(R::ZERO);
             for class in from..self.classes.min(from + TURNS) {
                 let (z, low) = exponents.of(self.at(isa, class, column));
                 let term = elementary::exp(lanes, z, low, window);
                 self.set(isa, class, column, term);
                 sum = lanes.add(sum, term);
             }
-            wide = E::Real::wide_add(isa, wide, sum);
+            wide = R::wide_add(isa, wide, sum);
         }
         wide
     }
 
     /// Multiplies what is stored for a vector of rows by a number each, given as a sum of two.
     #[inline(always)]
-    pub(crate) fn scale<I: Isa>(&mut self, isa: I, column: usize, factors: &[[E::Real; 16]; 2]) {
-        let lanes = E::Real::lanes(isa);
+    pub(crate) fn scale<I: Isa>(&mut self, isa: I, column: usize, factors: &[[R; 16]; 2]) {
+        let lanes = R::lanes(isa);
         let [high, low] = [lanes.load(&factors[0]), lanes.load(&factors[1])];
         for class in 0..self.classes {
             let term = self.at(isa, class, column);
@@ -267,14 +267,8 @@ impl<E: Element> Tile<E> {
 
     /// Replaces the scores of a vector of rows by score over T (less the reference) minus a number each, a sum of two.
     #[inline(always)]
-    pub(crate) fn subtract<I: Isa>(
-        &mut self,
-        isa: I,
-        column: usize,
-        base: &Base<LanesOf<I, E>>,
-        logs: &[[E::Real; 16]; 2],
-    ) {
-        let lanes = E::Real::lanes(isa);
+    pub(crate) fn subtract<I: Isa>(&mut self, isa: I, column: usize, base: &Base<LanesOf<I, R>>, logs: &[[R; 16]; 2]) {
+        let lanes = R::lanes(isa);
         let [high, low_log] = [lanes.load(&logs[0]), lanes.load(&logs[1])];
         for class in 0..self.classes {
             let x = self.at(isa, class, column);
@@ -289,22 +283,22 @@ impl<E: Element> Tile<E> {
 }
 
 /// Kernels of their own: the code of a transposition exists once for each element type.
-struct Read<'k, 's, E: Element> {
-    tile: &'k mut Tile<E>,
-    source: &'k Source<'s, E>,
+struct Read<'k, 's, R: Real> {
+    tile: &'k mut Tile<R>,
+    source: &'k Source<'s, R>,
     first: usize,
     count: usize,
 }
 
-impl<E: Element> Kernel for Read<'_, '_, E> {
+impl<R: Real> Kernel for Read<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { tile, source, first, count } = self;
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
         let classes = tile.classes;
-        let mut rows: [&[E]; ROWS] = [&[]; ROWS];
+        let mut rows: [&[R]; ROWS] = [&[]; ROWS];
         if let Some(run) = source.run(first, count) {
             for (row, scores) in rows.iter_mut().zip(run.chunks_exact(classes)) {
                 *row = scores;
@@ -312,11 +306,14 @@ impl<E: Element> Kernel for Read<'_, '_, E> {
             if let Some(next) = source.run(first + count, ROWS) {
                 isa.prefetch(next); // the order of reading hides from the hardware that it is one
             }
+        } else if source.is_in_place() {
+            for (row, index) in rows[..count].iter_mut().zip(first..) {
+                *row = source.block(index, 0, &mut []);
+            }
         } else {
-            let mut buffer = &mut tile.buffer[..];
-            for (lane, row) in rows[..count].iter_mut().enumerate() {
-                let (own, others) = buffer.split_at_mut(classes.min(buffer.len()));
-                (*row, buffer) = (source.block(first + lane, 0, own), others);
+            source.copy_rows(first, count, &mut tile.buffer);
+            for (row, scores) in rows[..count].iter_mut().zip(tile.buffer.chunks_exact(classes)) {
+                *row = scores;
             }
         }
         for column in (0..ROWS).step_by(n) {
@@ -324,7 +321,7 @@ impl<E: Element> Kernel for Read<'_, '_, E> {
                 let to = classes.min(from + n);
                 let mut vectors = [lanes.splat(Real::of_f64(f64::NEG_INFINITY)); 16];
                 for (vector, row) in vectors.iter_mut().zip(&rows[column..count.clamp(column, column + n)]) {
-                    *vector = E::load_or(isa, &row[from..to], E::NEG_INFINITY);
+                    *vector = R::load_or(isa, &row[from..to], R::NEG_INFINITY);
                 }
                 lanes.transpose(&mut vectors);
                 let values = &mut tile.values[from * ROWS..to * ROWS];
@@ -336,32 +333,32 @@ impl<E: Element> Kernel for Read<'_, '_, E> {
     }
 }
 
-struct Write<'k, 'o, E: Element> {
-    tile: &'k Tile<E>,
+struct Write<'k, 'o, R: Real> {
+    tile: &'k Tile<R>,
     first: usize,
     count: usize,
-    out: &'k mut RowsMut<'o, E>,
-    results: &'k mut [E],
+    out: &'k mut Results<'o, R>,
+    results: &'k mut [R],
 }
 
-impl<E: Element> Kernel for Write<'_, '_, E> {
+impl<R: Real> Kernel for Write<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { tile, first, count, out, results } = self;
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
         for column in (0..count).step_by(n) {
             for from in (0..tile.classes).step_by(n) {
                 let to = tile.classes.min(from + n);
-                let mut vectors = [lanes.splat(E::Real::ZERO); 16];
+                let mut vectors = [lanes.splat(R::ZERO); 16];
                 let values = &tile.values[from * ROWS..to * ROWS];
                 for (values, vector) in values.chunks_exact(ROWS).zip(&mut vectors) {
                     *vector = lanes.load(&values[column..]);
                 }
                 lanes.transpose(&mut vectors);
                 for (row, vector) in (first + column..first + count.min(column + n)).zip(&vectors) {
-                    E::store_part(isa, *vector, out.place(row, from, to, results));
+                    R::store_part(isa, *vector, out.place(row, from, to, results));
                     out.settle(row, from, to, results);
                 }
             }
@@ -371,46 +368,44 @@ impl<E: Element> Kernel for Write<'_, '_, E> {
 
 /// log sum_i exp(x_i / T) of short rows.
 #[inline(always)]
-pub(crate) fn logsumexp<I: Isa, E: Element>(
+pub(crate) fn logsumexp<I: Isa, R: Real>(
     isa: I,
-    source: &Source<'_, E>,
+    source: &Source<'_, R>,
     temperature: &PerRow<'_>,
     rows: Range<usize>,
-    out: &mut RowsMut<'_, E>,
+    out: &mut Results<'_, R>,
 ) {
-    let n = LanesOf::<I, E>::N;
+    let n = LanesOf::<I, R>::N;
     let mut tile = Tile::new(source);
     for first in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - first);
         tile.read(source, first, count);
-        let mut results = [E::ZERO; ROWS];
+        let mut results = [0.0; ROWS];
         for column in (0..count).step_by(n) {
             let base = tile.base(isa, column, temperature, first + column, n.min(count - column));
             let logs = tile.logs(isa, column, &base, temperature, first + column);
-            for (result, log) in results[column..].iter_mut().zip(&logs[..n]) {
-                *result = E::of_f64_once(*log);
-            }
+            results[column..column + n].copy_from_slice(&logs[..n]);
         }
-        out.write_across(first, 0, &results[..count]);
+        out.write_rounded(first, &results[..count]);
     }
 }
 
 /// The sums of as many rows from `first` on as `sums` holds, at most [`ROWS`].
-pub(crate) struct Sums<'k, 'a, E: Element> {
-    pub(crate) source: &'k Source<'a, E>,
+pub(crate) struct Sums<'k, 'a, R: Real> {
+    pub(crate) source: &'k Source<'a, R>,
     pub(crate) temperature: PerRow<'a>,
     pub(crate) first: usize,
     pub(crate) sums: &'k mut [ExpSum],
-    pub(crate) tile: &'k mut Tile<E>,
+    pub(crate) tile: &'k mut Tile<R>,
 }
 
-impl<E: Element> Kernel for Sums<'_, '_, E> {
+impl<R: Real> Kernel for Sums<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { source, temperature, first, sums, tile } = self;
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
         tile.read(source, first, sums.len());
         for (index, sums) in sums.chunks_mut(n).enumerate() {
             let column = index * n;

@@ -9,8 +9,8 @@
 use super::strips::{STRIP, Strips, rounded};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
-use crate::rows::{Places, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::rows::{Places, Results, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 
 /// Time of one class, ns a byte.
@@ -40,9 +40,17 @@ pub fn budget_sparsemax<E: Element>(
 ) -> Result<()> {
     options.check(scores)?;
     out.expect("out", scores.rows(), scores.classes())?;
-    let source = Source::new(scores, options.mask);
     budget.check("budget", scores.rows(), |_| Ok(()))?;
-    for row in 0..scores.rows() {
+    of_rows(Source::new(scores, options.mask), budget, options, Results::new(out))
+}
+
+fn of_rows<R: Real>(
+    source: Source<'_, R>,
+    budget: PerRow<'_>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+) -> Result<()> {
+    for row in 0..source.rows() {
         let (given, classes) = (budget.of(row), source.present(row));
         if !(given >= 0.0 && given <= classes as f64) && (classes > 0 || given.is_nan()) {
             return Err(Error::Budget { given, classes });
@@ -51,12 +59,12 @@ pub fn budget_sparsemax<E: Element>(
             break; // the same for all rows
         }
     }
-    let row_cost = 100.0 + COST * (scores.classes() * size_of::<E>()) as f64;
-    let job = Job { rows: scores.rows(), row_cost, together: 1, interrupt: options.interrupt };
-    let (to_write, level) = (source.written_to(out), Level::active());
-    for_each_piece(job, out.reborrow(), |rows, mut out| {
+    let row_cost = 100.0 + COST * (source.classes() * size_of::<R>()) as f64;
+    let job = Job { rows: source.rows(), row_cost, together: 1, interrupt: options.interrupt };
+    let (to_write, level) = (source.written_to(&out), Level::active());
+    for_each_piece(job, out, |rows, mut out| {
         let mut strips = Strips::new(to_write);
-        let mut results = [E::ZERO; STRIP];
+        let mut results = [R::ZERO; STRIP];
         for row in rows {
             let (strips, results) = (&mut strips, &mut results[..]);
             let (budget, temperature) = (budget.of(row), options.temperature.of(row));
@@ -69,14 +77,14 @@ pub fn budget_sparsemax<E: Element>(
     })
 }
 
-struct Project<'k, 'a, E> {
-    strips: &'k mut Strips<'a, E>,
+struct Project<'k, 'a, R: Real> {
+    strips: &'k mut Strips<'a, R>,
     is_absent: bool,
     row: usize,
     budget: f64,
     temperature: f64,
-    results: &'k mut [E],
-    out: &'k mut RowsMut<'a, E>,
+    results: &'k mut [R],
+    out: &'k mut Results<'a, R>,
 }
 
 /// What a row gives at some tau.
@@ -87,7 +95,7 @@ struct Piece {
     capped: usize, // the number of z - tau >= 1
 }
 
-impl<E: Element> Project<'_, '_, E> {
+impl<R: Real> Project<'_, '_, R> {
     #[inline(always)]
     fn piece<I: Isa>(&mut self, isa: I, highest: f64, tau: f64) -> Piece {
         let lanes = isa.f64();
@@ -110,7 +118,7 @@ impl<E: Element> Project<'_, '_, E> {
     }
 }
 
-impl<E: Element> Kernel for Project<'_, '_, E> {
+impl<R: Real> Kernel for Project<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -125,10 +133,10 @@ impl<E: Element> Kernel for Project<'_, '_, E> {
             }
         }
         if self.is_absent || self.budget == 0.0 && !undefined {
-            return self.out.fill(self.row, E::ZERO);
+            return self.out.fill(self.row, R::ZERO);
         }
         if undefined || finite == 0 || self.budget > finite as f64 {
-            return self.out.fill(self.row, E::NAN);
+            return self.out.fill(self.row, R::NAN);
         }
         // everything is 1 at the left end, nothing is positive at the right one
         let (mut left, mut right) = ((lowest - highest) / self.temperature - 1.0, 0.0);

@@ -18,7 +18,7 @@
 use crate::elementary::{self, Window};
 use crate::options::PerRow;
 use crate::rows::{BLOCK, Source};
-use crate::simd::{Element, Isa, Lanes, LanesOf, Real};
+use crate::simd::{Element, Isa, Lanes, LanesOf, Real, Visitor};
 
 /// A row longer than this is cut into chunks of this many classes, which threads share: 1 MiB of f32.
 pub(crate) const CHUNK: usize = 1 << 18;
@@ -227,9 +227,9 @@ pub(crate) fn base_for(highest: f64, temperature: f64) -> (f64, f64) {
 
 /// Adds up one row, block by block.
 #[derive(Clone, Copy)]
-pub(crate) struct Adder<I: Isa, E: Element> {
+pub(crate) struct Adder<I: Isa, R: Real> {
     isa: I,
-    scale: Scale<E::Real>,
+    scale: Scale<R>,
     state: ExpSum,
     limit: Option<f64>, // scores above it need a new shift; none before the first finite score
 }
@@ -245,9 +245,9 @@ impl Paused {
     pub(crate) const START: Self = Self { state: ExpSum::EMPTY, limit: None };
 }
 
-impl<I: Isa, E: Element> Adder<I, E> {
+impl<I: Isa, R: Real> Adder<I, R> {
     #[inline(always)]
-    pub(crate) fn new(isa: I, scale: Scale<E::Real>) -> Self {
+    pub(crate) fn new(isa: I, scale: Scale<R>) -> Self {
         Self { isa, scale, state: ExpSum::EMPTY, limit: None }
     }
 
@@ -255,25 +255,24 @@ impl<I: Isa, E: Element> Adder<I, E> {
     #[inline(always)]
     pub(crate) fn add_row(
         mut self,
-        source: &Source<'_, E>,
+        source: &Source<'_, R>,
         row: usize,
         from: usize,
         to: usize,
-        buffer: &mut [E],
+        buffer: &mut [R],
     ) -> ExpSum {
         let mut at = from;
         while at < to {
-            let block = source.block(row, at, buffer);
-            let block = &block[..block.len().min(to - at)];
-            self.add_block(block);
-            at += block.len();
+            let end = to.min(at + BLOCK);
+            source.visit(row, at, end, buffer, AddBlock(&mut self));
+            at = end;
         }
         self.state
     }
 
     /// Chooses the shift by the first scores, unless that was done; adding them does it too.
     #[inline(always)]
-    pub(crate) fn begin(&mut self, block: &[E]) {
+    pub(crate) fn begin<E: Element<Real = R>>(&mut self, block: &[E]) {
         if self.limit.is_none() {
             let head = highest(self.isa, &block[..block.len().min(HEAD)]);
             self.rebase(if head > f64::NEG_INFINITY { head } else { highest(self.isa, block) });
@@ -282,11 +281,11 @@ impl<I: Isa, E: Element> Adder<I, E> {
 
     /// Adds at most [`BLOCK`] scores; returns a bound of them from above (the largest, unless the block has +inf or NaN).
     #[inline(always)]
-    pub(crate) fn add_block(&mut self, block: &[E]) -> f64 {
+    pub(crate) fn add_block<E: Element<Real = R>>(&mut self, block: &[E]) -> f64 {
         debug_assert!(block.len() <= BLOCK);
         self.begin(block);
         while let Some(limit) = self.limit {
-            let scaled = Scaled::new(E::Real::lanes(self.isa), &self.scale, self.state.reference);
+            let scaled = Scaled::new(R::lanes(self.isa), &self.scale, self.state.reference);
             let (sum, highest) = with_exponents!(&scaled, exponents => self.terms(block, exponents));
             if highest <= limit {
                 self.state.sum += sum;
@@ -307,7 +306,7 @@ impl<I: Isa, E: Element> Adder<I, E> {
 
     /// Goes on where another left off.
     #[inline(always)]
-    pub(crate) fn resumed(isa: I, scale: Scale<E::Real>, paused: Paused) -> Self {
+    pub(crate) fn resumed(isa: I, scale: Scale<R>, paused: Paused) -> Self {
         Self { isa, scale, state: paused.state, limit: paused.limit }
     }
 
@@ -329,8 +328,8 @@ impl<I: Isa, E: Element> Adder<I, E> {
     }
 
     /// A block that holds nothing finite above -inf, or that holds +inf: only NaN and +inf matter.
-    fn add_without_terms(&mut self, block: &[E]) {
-        if block.iter().any(|score| score.to_real() != score.to_real()) {
+    fn add_without_terms<E: Element<Real = R>>(&mut self, block: &[E]) {
+        if block.iter().any(|score| score.to_f64().is_nan()) {
             self.state.sum = f64::NAN;
         } else if block.iter().any(|score| score.to_f64() == f64::INFINITY) {
             self.state.sum += f64::INFINITY;
@@ -340,10 +339,10 @@ impl<I: Isa, E: Element> Adder<I, E> {
     /// As [`Self::add_block`], of scores that are computed with in their own type, the terms being stored too. They are
     /// rounded there, and the sum is theirs.
     #[inline(always)]
-    pub(crate) fn add_block_to(&mut self, block: &[E], target: &mut [E]) {
+    pub(crate) fn add_block_to(&mut self, block: &[R], target: &mut [R]) {
         self.begin(block);
         while let Some(limit) = self.limit {
-            let scaled = Scaled::new(E::Real::lanes(self.isa), &self.scale, self.state.reference);
+            let scaled = Scaled::new(R::lanes(self.isa), &self.scale, self.state.reference);
             let (sum, highest) = with_exponents!(&scaled, exponents => self.stored_terms(block, target, exponents));
             if highest <= limit {
                 self.state.sum += sum;
@@ -354,53 +353,53 @@ impl<I: Isa, E: Element> Adder<I, E> {
                 return self.add_without_terms(block);
             }
         }
-        target.fill(E::ZERO);
+        target.fill(R::ZERO);
         self.add_without_terms(block);
     }
 
     /// The sum of the terms of a block, which go to `target`, and its largest score; NaN does not count in that.
     #[inline(always)]
-    fn stored_terms<X: Exponents<LanesOf<I, E>>>(&self, block: &[E], target: &mut [E], exponents: &X) -> (f64, f64) {
-        let (lanes, n) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
+    fn stored_terms<X: Exponents<LanesOf<I, R>>>(&self, block: &[R], target: &mut [R], exponents: &X) -> (f64, f64) {
+        let (lanes, n) = (R::lanes(self.isa), LanesOf::<I, R>::N);
         let window = Window::new(lanes, self.state.shift);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
-        let mut total = E::Real::wide_zero(self.isa);
+        let mut total = R::wide_zero(self.isa);
         macro_rules! store {
             ($x:expr, $store:ident, $place:expr, $sum:ident) => {{
                 let x = $x;
                 highest = lanes.max(x, highest);
                 let (z, low) = exponents.of(x);
                 let term = elementary::exp(lanes, z, low, &window);
-                E::$store(self.isa, term, $place);
+                R::$store(self.isa, term, $place);
                 $sum = lanes.add($sum, term);
             }};
         }
         for (group, target) in block.chunks(TURNS * WAYS * n).zip(target.chunks_mut(TURNS * WAYS * n)) {
-            let mut met = lanes.splat(E::Real::ZERO);
+            let mut met = lanes.splat(R::ZERO);
             for (run, target) in group.chunks(TURNS * n).zip(target.chunks_mut(TURNS * n)) {
-                let mut sum = lanes.splat(E::Real::ZERO);
+                let mut sum = lanes.splat(R::ZERO);
                 let (mut vectors, mut places) = (run.chunks_exact(n), target.chunks_exact_mut(n));
                 for (vector, place) in (&mut vectors).zip(&mut places) {
-                    store!(E::load(self.isa, vector), store, place, sum);
+                    store!(R::load(self.isa, vector), store, place, sum);
                 }
                 if !vectors.remainder().is_empty() {
-                    let x = E::load_or(self.isa, vectors.remainder(), E::NEG_INFINITY);
+                    let x = R::load_or(self.isa, vectors.remainder(), R::NEG_INFINITY);
                     store!(x, store_part, places.into_remainder(), sum);
                 }
                 met = lanes.add(met, sum);
             }
-            total = E::Real::wide_add(self.isa, total, met);
+            total = R::wide_add(self.isa, total, met);
         }
-        (E::Real::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
+        (R::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
     }
 
     /// The sum of the terms of a block, and its largest score; NaN does not count in that.
     #[inline(always)]
-    fn terms<X: Exponents<LanesOf<I, E>>>(&self, block: &[E], exponents: &X) -> (f64, f64) {
-        let (lanes, n) = (E::Real::lanes(self.isa), LanesOf::<I, E>::N);
+    fn terms<E: Element<Real = R>, X: Exponents<LanesOf<I, R>>>(&self, block: &[E], exponents: &X) -> (f64, f64) {
+        let (lanes, n) = (R::lanes(self.isa), LanesOf::<I, R>::N);
         let window = Window::new(lanes, self.state.shift);
         let mut highest = lanes.splat(Real::of_f64(f64::NEG_INFINITY));
-        let mut total = E::Real::wide_zero(self.isa);
+        let mut total = R::wide_zero(self.isa);
         for group in block.chunks(TURNS * WAYS * n) {
             let mut met = Terms::none(lanes);
             for run in group.chunks(TURNS * n) {
@@ -420,7 +419,19 @@ impl<I: Isa, E: Element> Adder<I, E> {
             }
             total = met.met(self.isa, total);
         }
-        (E::Real::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
+        (R::wide_sum(self.isa, total), lanes.reduce_max(highest).into())
+    }
+}
+
+/// [`Adder::add_block`] of scores as they are stored.
+struct AddBlock<'k, I: Isa, R: Real>(&'k mut Adder<I, R>);
+
+impl<I: Isa, R: Real> Visitor<R> for AddBlock<'_, I, R> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn visit<E: Element<Real = R>>(self, block: &[E]) -> f64 {
+        self.0.add_block(block)
     }
 }
 

@@ -15,7 +15,7 @@ use super::across::ROWS;
 use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
-use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
+use crate::rows::{BLOCK, Places, Results, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, V, dispatch};
 use crate::threads::{Job, for_each_piece};
 use std::ops::Range;
@@ -25,8 +25,8 @@ const COST: f64 = 0.1;
 /// Vectors whose products are added before the sum is carried on in f64.
 const TURNS: usize = 8;
 
-fn job<'a, E: Element>(rows: &Rows<'_, E>, options: &Options<'a>) -> Job<'a> {
-    let row_cost = 20.0 + COST * (rows.classes() * size_of::<E>()) as f64;
+fn job<'a, R: Real>(rows: &Source<'_, R>, options: &Options<'a>) -> Job<'a> {
+    let row_cost = 20.0 + COST * (rows.classes() * size_of::<R>()) as f64;
     Job { rows: rows.rows(), row_cost, together: 1, interrupt: options.interrupt }
 }
 
@@ -37,7 +37,7 @@ pub fn softmax_vjp<E: Element>(
     options: &Options<'_>,
     out: &mut RowsMut<'_, E>,
 ) -> Result<()> {
-    centred(p, g, 1.0.into(), options, out)
+    entmax_vjp(p, g, 1.0.into(), options, out)
 }
 
 /// The gradient J g / T with respect to scores whose entmax of order `alpha` is `p`; p = 0 is outside the support, and for
@@ -49,7 +49,12 @@ pub fn entmax_vjp<E: Element>(
     options: &Options<'_>,
     out: &mut RowsMut<'_, E>,
 ) -> Result<()> {
-    centred(p, g, alpha, options, out)
+    let (rows, classes) = (p.rows(), p.classes());
+    options.check(p)?;
+    check_alpha(alpha, rows)?;
+    g.expect("g", rows, classes)?;
+    out.expect("out", rows, classes)?;
+    centred(&Source::new(p, None), &Source::new(g, None), alpha, options, Results::new(out))
 }
 
 fn check_alpha(alpha: PerRow<'_>, rows: usize) -> Result<()> {
@@ -57,43 +62,33 @@ fn check_alpha(alpha: PerRow<'_>, rows: usize) -> Result<()> {
 }
 
 /// Copies of blocks that cannot be read or written in place; reused from row to row.
-struct Buffers<E> {
-    first: Box<[E]>,
-    second: Box<[E]>,
-    results: Box<[E]>,
+struct Buffers<R> {
+    first: Box<[R]>,
+    second: Box<[R]>,
+    results: Box<[R]>,
 }
 
-impl<E: Element> Buffers<E> {
-    fn new(first: &Source<'_, E>, second: Option<&Source<'_, E>>, out: &RowsMut<'_, E>) -> Self {
-        let results = if out.is_in_line() { 0 } else { out.classes().min(BLOCK) };
-        Self {
-            first: first.buffer(),
-            second: second.map_or_else(Box::default, Source::buffer),
-            results: vec![E::ZERO; results].into_boxed_slice(),
-        }
+impl<R: Real> Buffers<R> {
+    fn new(first: &Source<'_, R>, second: Option<&Source<'_, R>>, out: &Results<'_, R>) -> Self {
+        let second = second.map_or_else(Box::default, Source::buffer);
+        Self { first: first.buffer(), second, results: out.buffer() }
     }
 }
 
-fn centred<E: Element>(
-    p: &Rows<'_, E>,
-    g: &Rows<'_, E>,
+fn centred<R: Real>(
+    p: &Source<'_, R>,
+    g: &Source<'_, R>,
     alpha: PerRow<'_>,
     options: &Options<'_>,
-    out: &mut RowsMut<'_, E>,
+    out: Results<'_, R>,
 ) -> Result<()> {
-    let (rows, classes) = (p.rows(), p.classes());
-    options.check(p)?;
-    check_alpha(alpha, rows)?;
-    g.expect("g", rows, classes)?;
-    out.expect("out", rows, classes)?;
     let level = Level::active();
-    let (p, g) = (&Source::new(p, None), &Source::new(g, None));
     if let PerRow::Same(alpha @ ..=2.0) = alpha
         && !p.is_in_line()
     {
         return side_by_side(Product::OfShares { alpha }, p, g, options, out);
     }
-    for_each_piece(job(p.scores(), options), out.reborrow(), |rows, mut out| {
+    for_each_piece(job(p, options), out, |rows, mut out| {
         let (buffers, temperature) = (&mut Buffers::new(p, Some(g), &out), options.temperature);
         dispatch(level, Centred { p, g, rows, alpha, temperature, buffers, out: &mut out });
         Ok(())
@@ -101,16 +96,16 @@ fn centred<E: Element>(
 }
 
 /// Products of rows whose classes do not follow each other in memory.
-fn side_by_side<E: Element>(
+fn side_by_side<R: Real>(
     product: Product,
-    x: &Source<'_, E>,
-    g: &Source<'_, E>,
+    x: &Source<'_, R>,
+    g: &Source<'_, R>,
     options: &Options<'_>,
-    out: &mut RowsMut<'_, E>,
+    out: Results<'_, R>,
 ) -> Result<()> {
     let level = Level::active();
-    let job = Job { together: ROWS, ..job(x.scores(), options) };
-    for_each_piece(job, out.reborrow(), |rows, mut out| {
+    let job = Job { together: ROWS, ..job(x, options) };
+    for_each_piece(job, out, |rows, mut out| {
         let (tiles, temperature) = (&mut [Vec::new(), Vec::new()], options.temperature);
         dispatch(level, Across { product, x, g, rows, temperature, tiles, out: &mut out });
         Ok(())
@@ -118,17 +113,17 @@ fn side_by_side<E: Element>(
 }
 
 /// J g of some rows.
-struct Centred<'k, 'a, E: Element> {
-    p: &'k Source<'a, E>,
-    g: &'k Source<'a, E>,
+struct Centred<'k, 'a, R: Real> {
+    p: &'k Source<'a, R>,
+    g: &'k Source<'a, R>,
     rows: Range<usize>,
     alpha: PerRow<'k>,
     temperature: PerRow<'k>,
-    buffers: &'k mut Buffers<E>,
-    out: &'k mut RowsMut<'a, E>,
+    buffers: &'k mut Buffers<R>,
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for Centred<'_, '_, E> {
+impl<R: Real> Kernel for Centred<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -154,37 +149,37 @@ struct Weights {
 impl Weights {
     /// s of a vector, 0 outside the support; an undefined p stays so.
     #[inline(always)]
-    fn of<I: Isa, E: Element>(self, isa: I, p: V<I, E>) -> V<I, E> {
-        let lanes = E::Real::lanes(isa);
-        let zero = lanes.splat(E::Real::ZERO);
+    fn of<I: Isa, R: Real>(self, isa: I, p: V<I, R>) -> V<I, R> {
+        let lanes = R::lanes(isa);
+        let zero = lanes.splat(R::ZERO);
         if self.alpha == 1.0 {
             return p;
         }
         let weight = if self.alpha == 1.5 {
             return lanes.sqrt(p);
         } else if self.alpha == 2.0 {
-            lanes.splat(E::Real::of_f64(1.0))
+            lanes.splat(R::of_f64(1.0))
         } else {
-            self.power::<I, E>(isa, p)
+            self.power::<I, R>(isa, p)
         };
         lanes.select(lanes.is_nan(p), p, lanes.select(lanes.gt(p, zero), weight, zero))
     }
 
     #[inline(always)]
-    fn power<I: Isa, E: Element>(self, isa: I, p: V<I, E>) -> V<I, E> {
-        let (lanes, wide) = (E::Real::lanes(isa), isa.f64());
-        let zero = lanes.splat(E::Real::ZERO);
+    fn power<I: Isa, R: Real>(self, isa: I, p: V<I, R>) -> V<I, R> {
+        let (lanes, wide) = (R::lanes(isa), isa.f64());
+        let zero = lanes.splat(R::ZERO);
         // a power takes longer than the look whether one is needed
-        if self.alpha == f64::INFINITY || lanes.bits(lanes.eq(p, zero)) == (1 << LanesOf::<I, E>::N) - 1 {
+        if self.alpha == f64::INFINITY || lanes.bits(lanes.eq(p, zero)) == (1 << LanesOf::<I, R>::N) - 1 {
             return zero;
         }
-        let mut values = [E::Real::ZERO; 16];
+        let mut values = [R::ZERO; 16];
         lanes.store(p, &mut values);
         let mut halves = [wide.splat(0.0); 2];
-        for (half, values) in halves.iter_mut().zip(values.chunks(8)).take(LanesOf::<I, E>::N / 8) {
-            *half = self.power_of_half(wide, E::Real::load_f64(isa, values));
+        for (half, values) in halves.iter_mut().zip(values.chunks(8)).take(LanesOf::<I, R>::N / 8) {
+            *half = self.power_of_half(wide, R::load_f64(isa, values));
         }
-        E::Real::store_f64(isa, halves, &mut values);
+        R::store_f64(isa, halves, &mut values);
         lanes.load(&values)
     }
 
@@ -197,7 +192,7 @@ impl Weights {
     }
 }
 
-impl<E: Element> Centred<'_, '_, E> {
+impl<R: Real> Centred<'_, '_, R> {
     /// One row; for softmax every class is taken to have a probability, and their sum to be 1.
     #[inline(always)]
     fn row<I: Isa, const SOFTMAX: bool>(&mut self, isa: I, row: usize, alpha: f64) {
@@ -205,8 +200,7 @@ impl<E: Element> Centred<'_, '_, E> {
         let weights = Weights { alpha, reference };
         let (mut dot, mut sum) = (0.0, 0.0);
         for from in (0..self.p.classes()).step_by(BLOCK) {
-            let (p, g) = self.blocks(row, from);
-            let (more_dot, more_sum) = products::<I, E, SOFTMAX>(isa, p, g, weights, base);
+            let (more_dot, more_sum) = self.products::<I, SOFTMAX>(isa, row, from, weights, base);
             dot += more_dot;
             sum += more_sum;
         }
@@ -221,28 +215,53 @@ impl<E: Element> Centred<'_, '_, E> {
         let scale = if alpha > 2.0 { ((2.0 - alpha) * reference.ln()).exp() } else { 1.0 };
         // shares of 1 among the maxima do not move: s is 0
         let scale = if alpha == f64::INFINITY { 1.0 } else { scale } / self.temperature.of(row);
-        for from in (0..self.p.classes()).step_by(BLOCK) {
+        let step = self.step();
+        for from in (0..self.p.classes()).step_by(step) {
+            let to = self.p.classes().min(from + step);
             let Buffers { first, second, results } = &mut *self.buffers;
-            let (p, g) = (self.p.block(row, from, first), self.g.block(row, from, second));
-            let to = from + p.len();
+            let (p, g) = (self.p.part(row, from, to, first), self.g.part(row, from, to, second));
             let target = self.out.place(row, from, to, results);
-            write::<I, E, SOFTMAX>(isa, p, g, weights, [base, mean, scale], target);
+            write::<I, R, SOFTMAX>(isa, p, g, weights, [base, mean, scale], target);
             self.out.settle(row, from, to, results);
         }
     }
 
+    fn step(&self) -> usize {
+        self.p.step().min(self.g.step()).min(self.out.step())
+    }
+
     #[inline(always)]
-    fn blocks(&mut self, row: usize, from: usize) -> (&[E], &[E]) {
+    fn parts(&mut self, row: usize, from: usize, to: usize) -> (&[R], &[R]) {
         let Buffers { first, second, .. } = &mut *self.buffers;
-        (self.p.block(row, from, first), self.g.block(row, from, second))
+        (self.p.part(row, from, to, first), self.g.part(row, from, to, second))
+    }
+
+    /// (<s, g - base>, sum s) of the block from `from` on.
+    #[inline(always)]
+    fn products<I: Isa, const SOFTMAX: bool>(
+        &mut self,
+        isa: I,
+        row: usize,
+        from: usize,
+        weights: Weights,
+        base: f64,
+    ) -> (f64, f64) {
+        let (mut dot, mut sum) = (R::wide_zero(isa), R::wide_zero(isa));
+        let (end, step) = (self.p.classes().min(from + BLOCK), self.step());
+        for from in (from..end).step_by(step) {
+            let (p, g) = self.parts(row, from, end.min(from + step));
+            add_part::<I, R, SOFTMAX>(isa, [&mut dot, &mut sum], p, g, weights, base);
+        }
+        (R::wide_sum(isa, dot), R::wide_sum(isa, sum))
     }
 
     /// The smallest probability of the support, whose s is the largest for alpha > 2, and the g of its class.
     fn smallest(&mut self, row: usize) -> (f64, f64) {
         let mut found = (f64::INFINITY, 0.0);
-        for from in (0..self.p.classes()).step_by(BLOCK) {
-            let (p, g) = self.blocks(row, from);
-            for (p, g) in p.iter().zip(g).filter(|(p, _)| **p != E::ZERO) {
+        let (classes, step) = (self.p.classes(), self.step());
+        for from in (0..classes).step_by(step) {
+            let (p, g) = self.parts(row, from, classes.min(from + step));
+            for (p, g) in p.iter().zip(g).filter(|(p, _)| **p != R::ZERO) {
                 if p.to_f64() < found.0 {
                     found = (p.to_f64(), g.to_f64());
                 }
@@ -254,66 +273,65 @@ impl<E: Element> Centred<'_, '_, E> {
 
 /// A vector, or what is left of the last one; what is missing is 0.
 #[inline(always)]
-fn load<I: Isa, E: Element>(isa: I, values: &[E]) -> V<I, E> {
-    if values.len() == LanesOf::<I, E>::N { E::load(isa, values) } else { E::load_or(isa, values, E::ZERO) }
+fn load<I: Isa, R: Real>(isa: I, values: &[R]) -> V<I, R> {
+    if values.len() == LanesOf::<I, R>::N { R::load(isa, values) } else { R::load_or(isa, values, R::ZERO) }
 }
 
 /// Whether all of some whole vectors of probabilities are 0.
 #[inline(always)]
-fn is_outside<I: Isa, E: Element>(isa: I, p: &[E]) -> bool {
-    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    let mut sum = lanes.splat(E::Real::ZERO);
+fn is_outside<I: Isa, R: Real>(isa: I, p: &[R]) -> bool {
+    let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
+    let mut sum = lanes.splat(R::ZERO);
     for p in p.chunks_exact(n) {
-        sum = lanes.add(sum, E::load(isa, p)); // of numbers >= 0 or NaN
+        sum = lanes.add(sum, R::load(isa, p)); // of numbers >= 0 or NaN
     }
-    lanes.bits(lanes.eq(sum, lanes.splat(E::Real::ZERO))) == (1 << n) - 1
+    lanes.bits(lanes.eq(sum, lanes.splat(R::ZERO))) == (1 << n) - 1
 }
 
-/// (<s, g - base>, sum s) of a block.
+/// Adds <s, g - base> and sum s of some classes.
 #[inline(always)]
-fn products<I: Isa, E: Element, const SOFTMAX: bool>(
+fn add_part<I: Isa, R: Real, const SOFTMAX: bool>(
     isa: I,
-    p: &[E],
-    g: &[E],
+    [dot, sum]: [&mut R::Wide<I>; 2],
+    p: &[R],
+    g: &[R],
     weights: Weights,
     base: f64,
-) -> (f64, f64) {
-    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    let base = lanes.splat(E::Real::of_f64(base));
-    let (mut dot, mut sum) = (E::Real::wide_zero(isa), E::Real::wide_zero(isa));
+) {
+    let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
+    let base = lanes.splat(R::of_f64(base));
     for (p, g) in p.chunks(n * TURNS).zip(g.chunks(n * TURNS)) {
-        let mut some = [lanes.splat(E::Real::ZERO); 2];
+        let mut some = [lanes.splat(R::ZERO); 2];
         if p.len() < n * TURNS {
             for (p, g) in p.chunks(n).zip(g.chunks(n)) {
-                add_products::<I, E, SOFTMAX>(isa, &mut some, load(isa, p), load(isa, g), weights, base);
+                add_products::<I, R, SOFTMAX>(isa, &mut some, load(isa, p), load(isa, g), weights, base);
             }
         } else if SOFTMAX || !is_outside(isa, p) {
             for (p, g) in p.chunks_exact(n).zip(g.chunks_exact(n)) {
-                add_products::<I, E, SOFTMAX>(isa, &mut some, E::load(isa, p), E::load(isa, g), weights, base);
+                add_products::<I, R, SOFTMAX>(isa, &mut some, R::load(isa, p), R::load(isa, g), weights, base);
             }
         } else {
             continue;
         }
-        dot = E::Real::wide_add(isa, dot, some[0]);
+        *dot = R::wide_add(isa, *dot, some[0]);
         if !SOFTMAX {
-            sum = E::Real::wide_add(isa, sum, some[1]);
+            *sum = R::wide_add(isa, *sum, some[1]);
         }
     }
-    (E::Real::wide_sum(isa, dot), E::Real::wide_sum(isa, sum))
 }
 
 #[inline(always)]
-fn add_products<I: Isa, E: Element, const SOFTMAX: bool>(
+fn add_products<I: Isa, R: Real, const SOFTMAX: bool>(
     isa: I,
-    [dot, sum]: &mut [V<I, E>; 2],
-    p: V<I, E>,
-    g: V<I, E>,
+    [dot, sum]: &mut [V<I, R>; 2],
+    p: V<I, R>,
+    g: V<I, R>,
     weights: Weights,
-    base: V<I, E>,
+    base: V<I, R>,
 ) {
-    let lanes = E::Real::lanes(isa);
-    let zero = lanes.splat(E::Real::ZERO);
-    let s = weights.of::<I, E>(isa, p);
+    let lanes = R::lanes(isa);
+    let zero = lanes.splat(R::ZERO);
+    let s = weights.of::<I, R>(isa, p);
     // outside the support an infinite g does not count
     let g = lanes.select(lanes.eq(s, zero), zero, if SOFTMAX { g } else { lanes.sub(g, base) });
     *dot = lanes.mul_add(s, g, *dot);
@@ -324,69 +342,69 @@ fn add_products<I: Isa, E: Element, const SOFTMAX: bool>(
 
 /// s (g - base - mean) scale of a block.
 #[inline(always)]
-fn write<I: Isa, E: Element, const SOFTMAX: bool>(
+fn write<I: Isa, R: Real, const SOFTMAX: bool>(
     isa: I,
-    p: &[E],
-    g: &[E],
+    p: &[R],
+    g: &[R],
     weights: Weights,
     [base, mean, scale]: [f64; 3],
-    target: &mut [E],
+    target: &mut [R],
 ) {
-    let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-    let [high, low] = in_two::<E>(mean);
-    let middle = [lanes.splat(E::Real::of_f64(base)), lanes.splat(high), lanes.splat(low)];
-    let scale = lanes.splat(E::Real::of_f64(scale));
+    let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
+    let [high, low] = in_two::<R>(mean);
+    let middle = [lanes.splat(R::of_f64(base)), lanes.splat(high), lanes.splat(low)];
+    let scale = lanes.splat(R::of_f64(scale));
     let parts = p.chunks(n * TURNS).zip(g.chunks(n * TURNS)).zip(target.chunks_mut(n * TURNS));
     for ((p, g), target) in parts {
         if p.len() < n * TURNS {
             for ((p, g), target) in p.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
                 let (p, g) = (load(isa, p), load(isa, g));
-                store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+                store(isa, gradient::<I, R, SOFTMAX>(isa, p, g, weights, middle, scale), target);
             }
         } else if SOFTMAX || !is_outside(isa, p) {
             let vectors = p.chunks_exact(n).zip(g.chunks_exact(n)).zip(target.chunks_exact_mut(n));
             for ((p, g), target) in vectors {
-                let (p, g) = (E::load(isa, p), E::load(isa, g));
-                E::store(isa, gradient::<I, E, SOFTMAX>(isa, p, g, weights, middle, scale), target);
+                let (p, g) = (R::load(isa, p), R::load(isa, g));
+                R::store(isa, gradient::<I, R, SOFTMAX>(isa, p, g, weights, middle, scale), target);
             }
         } else {
-            target.fill(E::ZERO);
+            target.fill(R::ZERO);
         }
     }
 }
 
 #[inline(always)]
-fn gradient<I: Isa, E: Element, const SOFTMAX: bool>(
+fn gradient<I: Isa, R: Real, const SOFTMAX: bool>(
     isa: I,
-    p: V<I, E>,
-    g: V<I, E>,
+    p: V<I, R>,
+    g: V<I, R>,
     weights: Weights,
-    [base, high, low]: [V<I, E>; 3],
-    scale: V<I, E>,
-) -> V<I, E> {
-    let lanes = E::Real::lanes(isa);
-    let zero = lanes.splat(E::Real::ZERO);
-    let s = weights.of::<I, E>(isa, p);
+    [base, high, low]: [V<I, R>; 3],
+    scale: V<I, R>,
+) -> V<I, R> {
+    let lanes = R::lanes(isa);
+    let zero = lanes.splat(R::ZERO);
+    let s = weights.of::<I, R>(isa, p);
     let centred = if SOFTMAX { g } else { lanes.sub(g, base) };
     let above = lanes.sub(lanes.sub(centred, high), low);
     lanes.select(lanes.eq(s, zero), zero, lanes.mul(lanes.mul(s, above), scale))
 }
 
 #[inline(always)]
-fn store<I: Isa, E: Element>(isa: I, v: V<I, E>, target: &mut [E]) {
-    if target.len() == LanesOf::<I, E>::N {
-        E::store(isa, v, target);
+fn store<I: Isa, R: Real>(isa: I, v: V<I, R>, target: &mut [R]) {
+    if target.len() == LanesOf::<I, R>::N {
+        R::store(isa, v, target);
     } else {
-        E::store_part(isa, v, target);
+        R::store_part(isa, v, target);
     }
 }
 
 /// A number as the sum of two that are computed with.
 #[inline(always)]
-fn in_two<E: Element>(value: f64) -> [E::Real; 2] {
-    let high = E::Real::of_f64(value);
+fn in_two<R: Real>(value: f64) -> [R; 2] {
+    let high = R::of_f64(value);
     let rest = value - high.into();
-    [high, E::Real::of_f64(if rest.is_finite() { rest } else { 0.0 })]
+    [high, R::of_f64(if rest.is_finite() { rest } else { 0.0 })]
 }
 
 /// The gradient (g - exp(log_p) sum g) / T with respect to scores whose log_softmax is `log_p`; an absent class, whose
@@ -401,52 +419,57 @@ pub fn log_softmax_vjp<E: Element>(
     options.check(log_p)?;
     g.expect("g", rows, classes)?;
     out.expect("out", rows, classes)?;
+    of_logs(&Source::new(log_p, None), &Source::new(g, None), options, Results::new(out))
+}
+
+fn of_logs<R: Real>(x: &Source<'_, R>, g: &Source<'_, R>, options: &Options<'_>, out: Results<'_, R>) -> Result<()> {
     let level = Level::active();
-    let (x, g) = (&Source::new(log_p, None), &Source::new(g, None));
     if !x.is_in_line() {
         return side_by_side(Product::OfLogs, x, g, options, out);
     }
-    for_each_piece(job(log_p, options), out.reborrow(), |rows, mut out| {
+    for_each_piece(job(x, options), out, |rows, mut out| {
         let (buffers, temperature) = (&mut Buffers::new(x, Some(g), &out), options.temperature);
         dispatch(level, OfLogs { x, g, rows, temperature, buffers, out: &mut out });
         Ok(())
     })
 }
 
-struct OfLogs<'k, 'a, E: Element> {
-    x: &'k Source<'a, E>,
-    g: &'k Source<'a, E>,
+struct OfLogs<'k, 'a, R: Real> {
+    x: &'k Source<'a, R>,
+    g: &'k Source<'a, R>,
     rows: Range<usize>,
     temperature: PerRow<'k>,
-    buffers: &'k mut Buffers<E>,
-    out: &'k mut RowsMut<'a, E>,
+    buffers: &'k mut Buffers<R>,
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for OfLogs<'_, '_, E> {
+impl<R: Real> Kernel for OfLogs<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { x, g, rows, temperature, buffers, out } = self;
         let Buffers { first, second, results } = buffers;
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
-        let (zero, absent) = (lanes.splat(E::Real::ZERO), lanes.splat(E::Real::of_f64(f64::NEG_INFINITY)));
+        let step = x.step().min(g.step()).min(out.step());
+        let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
+        let (zero, absent) = (lanes.splat(R::ZERO), lanes.splat(R::of_f64(f64::NEG_INFINITY)));
         let window = Window::new(lanes, 0.0);
-        let highest = lanes.splat(E::Real::of_f64(HIGHEST));
+        let highest = lanes.splat(R::of_f64(HIGHEST));
         for row in rows {
-            let mut sum = E::Real::wide_zero(isa);
-            for from in (0..x.classes()).step_by(BLOCK) {
-                let (x, g) = (x.block(row, from, first), g.block(row, from, second));
+            let mut sum = R::wide_zero(isa);
+            for from in (0..x.classes()).step_by(step) {
+                let to = x.classes().min(from + step);
+                let (x, g) = (x.part(row, from, to, first), g.part(row, from, to, second));
                 for (x, g) in x.chunks(n).zip(g.chunks(n)) {
                     let present = lanes.select(lanes.eq(load(isa, x), absent), zero, load(isa, g));
-                    sum = E::Real::wide_add(isa, sum, present);
+                    sum = R::wide_add(isa, sum, present);
                 }
             }
-            let sum = lanes.splat(E::Real::of_f64(E::Real::wide_sum(isa, sum)));
-            let inverse = lanes.splat(E::Real::of_f64(1.0 / temperature.of(row)));
-            for from in (0..x.classes()).step_by(BLOCK) {
-                let (x, g) = (x.block(row, from, first), g.block(row, from, second));
-                let to = from + x.len();
+            let sum = lanes.splat(R::of_f64(R::wide_sum(isa, sum)));
+            let inverse = lanes.splat(R::of_f64(1.0 / temperature.of(row)));
+            for from in (0..x.classes()).step_by(step) {
+                let to = x.classes().min(from + step);
+                let (x, g) = (x.part(row, from, to, first), g.part(row, from, to, second));
                 let target = out.place(row, from, to, results);
                 for ((x, g), target) in x.chunks(n).zip(g.chunks(n)).zip(target.chunks_mut(n)) {
                     let z = load(isa, x);
@@ -479,48 +502,59 @@ pub fn logsumexp_vjp<E: Element>(
     lse.expect("lse", rows, 1)?;
     g.expect("g", rows, 1)?;
     out.expect("out", rows, classes)?;
+    let (lse, g) = (&Source::new(lse, None), &Source::new(g, None));
+    of_sums(&Source::new(scores, options.mask), lse, g, options, Results::new(out))
+}
+
+fn of_sums<R: Real>(
+    x: &Source<'_, R>,
+    lse: &Source<'_, R>,
+    g: &Source<'_, R>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+) -> Result<()> {
     let level = Level::active();
-    let x = &Source::new(scores, options.mask);
-    for_each_piece(job(scores, options), out.reborrow(), |rows, mut out| {
+    for_each_piece(job(x, options), out, |rows, mut out| {
         let (buffers, temperature) = (&mut Buffers::new(x, None, &out), options.temperature);
         dispatch(level, OfSums { x, lse, g, rows, temperature, buffers, out: &mut out });
         Ok(())
     })
 }
 
-struct OfSums<'k, 'a, E: Element> {
-    x: &'k Source<'a, E>,
-    lse: &'k Rows<'k, E>,
-    g: &'k Rows<'k, E>,
+struct OfSums<'k, 'a, R: Real> {
+    x: &'k Source<'a, R>,
+    lse: &'k Source<'a, R>,
+    g: &'k Source<'a, R>,
     rows: Range<usize>,
     temperature: PerRow<'k>,
-    buffers: &'k mut Buffers<E>,
-    out: &'k mut RowsMut<'a, E>,
+    buffers: &'k mut Buffers<R>,
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for OfSums<'_, '_, E> {
+impl<R: Real> Kernel for OfSums<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { x, lse, g, rows, temperature, buffers, out } = self;
         let Buffers { first, results, .. } = buffers;
-        let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
+        let step = x.step().min(out.step());
+        let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
         let window = Window::new(lanes, 0.0);
-        let highest = lanes.splat(E::Real::of_f64(HIGHEST));
+        let highest = lanes.splat(R::of_f64(HIGHEST));
         for row in rows {
-            let (lse, g, t) = (lse.get(row, 0).to_f64(), g.get(row, 0).to_f64(), temperature.of(row));
+            let (lse, g, t) = (lse.number(row), g.number(row), temperature.of(row));
             if lse == f64::NEG_INFINITY {
-                out.fill(row, E::ZERO);
+                out.fill(row, R::ZERO);
                 continue;
             }
             // x - T lse loses nothing where x is near it, which x / T - lse would
-            let [high, low] = in_two::<E>(lse * t);
+            let [high, low] = in_two::<R>(lse * t);
             let (high, low) = (lanes.splat(high), lanes.splat(low));
-            let (divisor, scale) = (lanes.splat(E::Real::of_f64(t)), lanes.splat(E::Real::of_f64(g / t)));
-            for from in (0..x.classes()).step_by(BLOCK) {
-                let x = x.block(row, from, first);
-                let to = from + x.len();
+            let (divisor, scale) = (lanes.splat(R::of_f64(t)), lanes.splat(R::of_f64(g / t)));
+            for from in (0..x.classes()).step_by(step) {
+                let to = x.classes().min(from + step);
+                let x = x.part(row, from, to, first);
                 let target = out.place(row, from, to, results);
                 for (x, target) in x.chunks(n).zip(target.chunks_mut(n)) {
                     let difference = lanes.sub(lanes.sub(load(isa, x), high), low);
@@ -548,24 +582,33 @@ pub fn entmax_alpha_grad<E: Element>(
     check_alpha(alpha, rows)?;
     g.expect("g", rows, classes)?;
     out.expect("out", rows, 1)?;
-    let (p, g) = (Source::new(p, None), Source::new(g, None));
-    let mut job = job(p.scores(), options);
+    of_alpha(&Source::new(p, None), &Source::new(g, None), alpha, options, Results::new(out))
+}
+
+fn of_alpha<R: Real>(
+    p: &Source<'_, R>,
+    g: &Source<'_, R>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+) -> Result<()> {
+    let mut job = job(p, options);
     job.row_cost *= 4.0;
-    for_each_piece(job, out.reborrow(), |rows, mut out| {
+    for_each_piece(job, out, |rows, mut out| {
         let (mut of_p, mut of_g) = (p.buffer(), g.buffer());
         let mut support = Vec::new();
         for row in rows {
             support.clear();
-            for from in (0..classes).step_by(BLOCK) {
+            for from in (0..p.classes()).step_by(BLOCK) {
                 let (p, g) = (p.block(row, from, &mut of_p), g.block(row, from, &mut of_g));
                 for (p, g) in p.chunks(16).zip(g.chunks(16)) {
-                    if p.iter().any(|p| *p != E::ZERO) {
-                        let inside = p.iter().zip(g).filter(|(p, _)| **p != E::ZERO);
+                    if p.iter().any(|p| *p != R::ZERO) {
+                        let inside = p.iter().zip(g).filter(|(p, _)| **p != R::ZERO);
                         support.extend(inside.map(|(p, g)| (p.to_f64(), g.to_f64())));
                     }
                 }
             }
-            out.set(row, 0, E::of_f64_once(alpha_gradient(&support, alpha.of(row))));
+            out.set(row, 0, alpha_gradient(&support, alpha.of(row)));
         }
         Ok(())
     })

@@ -11,8 +11,8 @@ use super::expsum::{Adder, CHUNK, ExpSum, ROWS_THAT_BEGIN, Scale, rows_that_begi
 use crate::elementary::{self, Window};
 use crate::error::Result;
 use crate::options::{Options, PerRow};
-use crate::rows::{BLOCK, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::rows::{BLOCK, Results, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 use std::ops::Range;
 
@@ -39,47 +39,43 @@ const ROWS_TOGETHER: usize = beside::ROWS;
 pub fn logsumexp<E: Element>(scores: &Rows<'_, E>, options: &Options<'_>, out: &mut RowsMut<'_, E>) -> Result<()> {
     options.check(scores)?;
     out.expect("out", scores.rows(), 1)?;
-    let source = Source::new(scores, options.mask);
+    of_rows(Source::new(scores, options.mask), options, Results::new(out))
+}
+
+fn of_rows<'a, R: Real>(source: Source<'_, R>, options: &Options<'a>, mut out: Results<'a, R>) -> Result<()> {
     let level = Level::active();
     if source.classes() > CHUNK && source.is_in_line() {
         let sums = chunked_sums(level, source, options)?;
-        let mut out = out.reborrow();
         dispatch(level, Finish { sums: &sums, temperature: options.temperature, first: 0, out: &mut out });
         return Ok(());
     }
-    for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
+    for_each_piece(job(&source, options), out, |rows, mut out| {
         dispatch(level, LogSumExp { source, temperature: options.temperature, rows, out: &mut out });
         Ok(())
     })
 }
 
-pub(crate) fn job<'a, E>(source: &Source<'_, E>, options: &Options<'a>) -> Job<'a>
-where
-    E: Element,
-{
-    let row_cost = ROW_COST + COST * (source.classes() * size_of::<E>()) as f64;
+pub(crate) fn job<'a, R: Real>(source: &Source<'_, R>, options: &Options<'a>) -> Job<'a> {
+    let row_cost = ROW_COST + COST * (source.classes() * size_of::<R>()) as f64;
     let together = if source.is_in_line() { ROWS_TOGETHER } else { across::ROWS / 2 };
     Job { rows: source.rows(), row_cost, together, interrupt: options.interrupt }
 }
 
-struct LogSumExp<'k, 'a, E> {
-    source: Source<'a, E>,
+struct LogSumExp<'k, 'a, R: Real> {
+    source: Source<'a, R>,
     temperature: PerRow<'a>,
     rows: Range<usize>,
-    out: &'k mut RowsMut<'a, E>,
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for LogSumExp<'_, '_, E> {
+impl<R: Real> Kernel for LogSumExp<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { source, temperature, rows, out } = self;
         if source.classes() == 1 {
-            return rows.for_each(|row| {
-                let score = source.block(row, 0, &mut [E::ZERO])[0].to_f64();
-                out.set(row, 0, E::of_f64_once(score / temperature.of(row)));
-            });
+            return rows.for_each(|row| out.set(row, 0, source.number(row) / temperature.of(row)));
         }
         if beside::suits(&source) {
             return beside::logsumexp(isa, &source, &temperature, rows, out);
@@ -97,16 +93,16 @@ impl<E: Element> Kernel for LogSumExp<'_, '_, E> {
 
 /// The sums of whole rows, several at a time: lanes run along the classes where these follow each other in long rows, else
 /// across rows.
-pub(crate) struct RowSums<'a, E: Element> {
-    source: Source<'a, E>,
+pub(crate) struct RowSums<'a, R: Real> {
+    source: Source<'a, R>,
     temperature: PerRow<'a>,
-    buffer: Box<[E]>,
-    tile: Vec<E>,
-    beside: Option<Tile<E>>, // of short rows
+    buffer: Box<[R]>,
+    tile: Vec<R>,
+    beside: Option<Tile<R>>, // of short rows
 }
 
-impl<'a, E: Element> RowSums<'a, E> {
-    pub(crate) fn new(source: Source<'a, E>, temperature: PerRow<'a>) -> Self {
+impl<'a, R: Real> RowSums<'a, R> {
+    pub(crate) fn new(source: Source<'a, R>, temperature: PerRow<'a>) -> Self {
         let buffer = if source.is_in_line() { source.buffer() } else { Box::default() };
         let beside = beside::suits(&source).then(|| Tile::new(&source));
         Self { source, temperature, buffer, tile: Vec::new(), beside }
@@ -154,25 +150,26 @@ impl<'a, E: Element> RowSums<'a, E> {
 }
 
 /// Logarithms of sums, as results of the rows from `first` on.
-struct Finish<'k, 'a, E> {
+struct Finish<'k, 'a, R: Real> {
     sums: &'k [ExpSum],
     temperature: PerRow<'a>,
     first: usize,
-    out: &'k mut RowsMut<'a, E>,
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for Finish<'_, '_, E> {
+impl<R: Real> Kernel for Finish<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let (mut logs, mut results) = ([0.0; across::ROWS], [E::ZERO; across::ROWS]);
+        let mut logs = [0.0; across::ROWS];
         for (sums, first) in self.sums.chunks(across::ROWS).zip((self.first..).step_by(across::ROWS)) {
-            logs_of(isa, sums, &mut logs[..sums.len()]);
-            for (index, sum) in sums.iter().enumerate() {
-                results[index] = E::of_f64_once(sum.log_given(logs[index], self.temperature.of(first + index)));
+            let logs = &mut logs[..sums.len()];
+            logs_of(isa, sums, logs);
+            for ((log, sum), row) in logs.iter_mut().zip(sums).zip(first..) {
+                *log = sum.log_given(*log, self.temperature.of(row));
             }
-            self.out.write_across(first, 0, &results[..sums.len()]);
+            self.out.write_rounded(first, logs);
         }
     }
 }
@@ -189,14 +186,10 @@ pub(crate) fn logs_of<I: Isa>(isa: I, sums: &[ExpSum], logs: &mut [f64]) {
 }
 
 /// The sums of long rows: chunks that threads share, met in their order.
-pub(crate) fn chunked_sums<E: Element>(
-    level: Level,
-    source: Source<'_, E>,
-    options: &Options<'_>,
-) -> Result<Vec<ExpSum>> {
+pub(crate) fn chunked_sums<R: Real>(level: Level, source: Source<'_, R>, options: &Options<'_>) -> Result<Vec<ExpSum>> {
     let chunks = source.classes().div_ceil(CHUNK);
     let mut parts = vec![ExpSum::EMPTY; source.rows() * chunks];
-    let row_cost = COST * (CHUNK * size_of::<E>()) as f64;
+    let row_cost = COST * (CHUNK * size_of::<R>()) as f64;
     let job = Job { rows: parts.len(), row_cost, together: 1, interrupt: options.interrupt };
     let temperature = options.temperature;
     for_each_piece(job, RowsMut::new(&mut parts, 1)?, |units, mut parts| {
@@ -216,16 +209,16 @@ pub(crate) fn chunked_sums<E: Element>(
 }
 
 /// The sum of the classes `from..to` of a row.
-pub(crate) struct Chunk<'k, 'a, E: Element> {
-    pub(crate) source: Source<'a, E>,
-    pub(crate) scale: Scale<E::Real>,
+pub(crate) struct Chunk<'k, 'a, R: Real> {
+    pub(crate) source: Source<'a, R>,
+    pub(crate) scale: Scale<R>,
     pub(crate) row: usize,
     pub(crate) from: usize,
     pub(crate) to: usize,
-    pub(crate) buffer: &'k mut [E],
+    pub(crate) buffer: &'k mut [R],
 }
 
-impl<E: Element> Kernel for Chunk<'_, '_, E> {
+impl<R: Real> Kernel for Chunk<'_, '_, R> {
     type Output = ExpSum;
 
     #[inline(always)]
@@ -251,35 +244,44 @@ pub fn weighted_logsumexp<E: Element>(
     if let Some(sign) = &sign {
         sign.expect("sign", scores.rows(), 1)?;
     }
-    let source = Source::new(scores, options.mask);
+    let sign = sign.map(|sign| Results::new(sign));
+    weighted(Source::new(scores, options.mask), weights, options, Results::new(out), sign)
+}
+
+fn weighted<R: Real>(
+    source: Source<'_, R>,
+    weights: &Rows<'_, f64>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+    sign: Option<Results<'_, R>>,
+) -> Result<()> {
     let level = Level::active();
     let row_cost = 10.0 * COST * (8 * source.classes()) as f64;
     let job = Job { rows: source.rows(), row_cost, together: 1, interrupt: options.interrupt };
-    let outputs = (out.reborrow(), sign.map(|sign| sign.reborrow()));
-    for_each_piece(job, outputs, |rows, (mut out, mut sign)| {
+    for_each_piece(job, (out, sign), |rows, (mut out, mut sign)| {
         let mut sum = WeightedSum { source, weights, temperature: 1.0, row: 0, scores: &mut source.buffer() };
         for row in rows {
             (sum.temperature, sum.row) = (options.temperature.of(row), row);
             let (log, negative) = dispatch(level, &mut sum);
             let of_sign = if log.is_nan() { f64::NAN } else { f64::from(log > f64::NEG_INFINITY) };
-            out.set(row, 0, E::of_f64_once(if negative && sign.is_none() { f64::NAN } else { log }));
+            out.set(row, 0, if negative && sign.is_none() { f64::NAN } else { log });
             if let Some(sign) = &mut sign {
-                sign.set(row, 0, E::of_f64_once(if negative { -of_sign } else { of_sign }));
+                sign.set(row, 0, if negative { -of_sign } else { of_sign });
             }
         }
         Ok(())
     })
 }
 
-struct WeightedSum<'k, 'a, E> {
-    source: Source<'a, E>,
+struct WeightedSum<'k, 'a, R: Real> {
+    source: Source<'a, R>,
     weights: &'a Rows<'a, f64>,
     temperature: f64,
     row: usize,
-    scores: &'k mut [E],
+    scores: &'k mut [R],
 }
 
-impl<E: Element> WeightedSum<'_, '_, E> {
+impl<R: Real> WeightedSum<'_, '_, R> {
     /// Calls `visit` with scores over T and weights of 8 classes at a time; classes of weight 0 have score -inf.
     #[inline(always)]
     fn for_each_vector<I: Isa>(&mut self, isa: I, mut visit: impl FnMut(V64<I>, V64<I>)) {
@@ -291,7 +293,7 @@ impl<E: Element> WeightedSum<'_, '_, E> {
                 let mut weights = [0.0; 8];
                 self.weights.copy_into(self.row, from, &mut weights[..scores.len()]);
                 let w = lanes.load(&weights);
-                let x = lanes.div(E::load_f64_or(isa, scores, E::NEG_INFINITY), lanes.splat(self.temperature));
+                let x = lanes.div(R::load_f64_or(isa, scores, R::NEG_INFINITY), lanes.splat(self.temperature));
                 let absent = lanes.eq(w, zero);
                 visit(lanes.select(absent, lowest, x), lanes.select(absent, zero, w));
             }
@@ -301,7 +303,7 @@ impl<E: Element> WeightedSum<'_, '_, E> {
 
 type V64<I> = <<I as Isa>::F64 as Lanes>::V;
 
-impl<E: Element> Kernel for &mut WeightedSum<'_, '_, E> {
+impl<R: Real> Kernel for &mut WeightedSum<'_, '_, R> {
     type Output = (f64, bool); // logarithm of the absolute value, whether the sum is negative
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use super::logsumexp::COST;
 use crate::elementary;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::rows::{BLOCK, Rows, RowsMut, Source};
+use crate::rows::{BLOCK, Results, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 
@@ -48,15 +48,22 @@ pub fn top_log_probs<E: Element>(
     log_probs.expect("log_probs", rows, k)?;
     indices.expect("indices", rows, k)?;
     logsumexp.expect("logsumexp", rows, 1)?;
-    let source = Source::new(scores, options.mask);
+    let outputs = (Results::new(log_probs), indices.reborrow(), Results::new(logsumexp));
+    of_rows(Source::new(scores, options.mask), k, options, outputs)
+}
+
+/// log_probs, indices, logsumexp
+type Outputs<'a, R> = (Results<'a, R>, RowsMut<'a, i64>, Results<'a, R>);
+
+fn of_rows<R: Real>(source: Source<'_, R>, k: usize, options: &Options<'_>, mut outputs: Outputs<'_, R>) -> Result<()> {
+    let (rows, classes) = (source.rows(), source.classes());
     let level = Level::active();
     let per_row = classes.div_ceil(CHUNK);
-    let row_cost = 30.0 + 1.5 * COST * (classes.min(CHUNK) * size_of::<E>()) as f64;
+    let row_cost = 30.0 + 1.5 * COST * (classes.min(CHUNK) * size_of::<R>()) as f64;
     let job = Job { rows: rows * per_row, row_cost, together: 1, interrupt: options.interrupt };
     let scale_of = |row| Scale::new(options.temperature.of(row));
     if per_row == 1 {
-        let outputs = (log_probs.reborrow(), indices.reborrow(), logsumexp.reborrow());
-        return for_each_piece(job, outputs, |rows, (mut log_probs, mut indices, mut logsumexp)| {
+        return for_each_piece(job, outputs, |rows, mut outputs| {
             let mut top = Top::new(k);
             let mut buffer = source.buffer();
             for row in rows {
@@ -65,17 +72,7 @@ pub fn top_log_probs<E: Element>(
                     level,
                     Chunk { source, scale, row, from: 0, to: classes, top: &mut top, buffer: &mut buffer },
                 );
-                write(
-                    level,
-                    &source,
-                    row,
-                    scale.temperature,
-                    sum,
-                    &mut top,
-                    &mut log_probs,
-                    &mut indices,
-                    &mut logsumexp,
-                );
+                write(level, &source, row, scale.temperature, sum, &mut top, &mut outputs);
             }
             Ok(())
         });
@@ -99,45 +96,42 @@ pub fn top_log_probs<E: Element>(
         let sum = parts.iter().fold(ExpSum::EMPTY, |sum, part| sum.merged(part.0, temperature));
         top.start();
         top.entries.extend(parts.iter().flat_map(|part| &part.1));
-        write(level, &source, row, temperature, sum, &mut top, log_probs, indices, logsumexp);
+        write(level, &source, row, temperature, sum, &mut top, &mut outputs);
     }
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the end of both ways through a call")]
-fn write<E: Element>(
+fn write<R: Real>(
     level: Level,
-    source: &Source<'_, E>,
+    source: &Source<'_, R>,
     row: usize,
     temperature: f64,
     sum: ExpSum,
-    top: &mut Top<E>,
-    log_probs: &mut RowsMut<'_, E>,
-    indices: &mut RowsMut<'_, i64>,
-    logsumexp: &mut RowsMut<'_, E>,
+    top: &mut Top<R>,
+    (log_probs, indices, logsumexp): &mut Outputs<'_, R>,
 ) {
     let lse = sum.log_given(elementary::log_scalar(level, sum.sum), temperature);
-    logsumexp.set(row, 0, E::of_f64_once(lse));
+    logsumexp.set(row, 0, lse);
     let undefined = !(lse.is_finite() || (lse == f64::NEG_INFINITY && source.is_absent(row)));
-    let rest = if undefined { E::NAN } else { E::NEG_INFINITY };
+    let rest = if undefined { f64::NAN } else { f64::NEG_INFINITY };
     let listed = top.take();
-    for slot in 0..log_probs.classes() {
+    for slot in 0..indices.classes() {
         let entry = listed.get(slot).filter(|_| !undefined);
-        log_probs.set(row, slot, entry.map_or(rest, |(x, _)| E::of_f64_once(x.to_f64() / temperature - lse)));
+        log_probs.set(row, slot, entry.map_or(rest, |(x, _)| x.to_f64() / temperature - lse));
         indices.set(row, slot, entry.map_or(-1, |(_, class)| *class));
     }
 }
 
 /// The best scores so far, with their classes.
 #[derive(Clone)]
-pub(crate) struct Top<E> {
+pub(crate) struct Top<R: Real> {
     pub(crate) k: usize,
-    pub(crate) entries: Vec<(E, i64)>,
+    pub(crate) entries: Vec<(R, i64)>,
     /// Entries must exceed it; of equal ones those of lower classes are kept, if classes come in their order.
-    pub(crate) bar: Option<E>,
+    pub(crate) bar: Option<R>,
 }
 
-impl<E: Element> Top<E> {
+impl<R: Real> Top<R> {
     pub(crate) fn new(k: usize) -> Self {
         Self { k, entries: Vec::new(), bar: None }
     }
@@ -148,7 +142,7 @@ impl<E: Element> Top<E> {
     }
 
     /// Orders by falling score, then by rising class; there is no NaN and no -inf.
-    fn before(a: &(E, i64), b: &(E, i64)) -> std::cmp::Ordering {
+    fn before(a: &(R, i64), b: &(R, i64)) -> std::cmp::Ordering {
         b.0.to_f64().total_cmp(&a.0.to_f64()).then(a.1.cmp(&b.1))
     }
 
@@ -163,7 +157,7 @@ impl<E: Element> Top<E> {
     }
 
     /// The best k in order.
-    pub(crate) fn take(&mut self) -> &[(E, i64)] {
+    pub(crate) fn take(&mut self) -> &[(R, i64)] {
         self.select();
         self.entries.sort_unstable_by(Self::before);
         &self.entries
@@ -171,16 +165,16 @@ impl<E: Element> Top<E> {
 
     /// Lists the scores of a block that pass the bar.
     #[inline(always)]
-    pub(crate) fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
-        let lanes = E::Real::lanes(isa);
-        let n = LanesOf::<I, E>::N;
+    pub(crate) fn add<I: Isa>(&mut self, isa: I, block: &[R], first: usize) {
+        let lanes = R::lanes(isa);
+        let n = LanesOf::<I, R>::N;
         let mut at = first;
         let mut groups = block.chunks_exact(GROUP * n);
         for group in &mut groups {
-            let bar = lanes.splat(self.bar.unwrap_or(E::NEG_INFINITY).to_real());
-            let mut x = [lanes.splat(E::Real::ZERO); GROUP];
+            let bar = lanes.splat(self.bar.unwrap_or(R::NEG_INFINITY));
+            let mut x = [lanes.splat(R::ZERO); GROUP];
             for (way, x) in x.iter_mut().enumerate() {
-                *x = E::load(isa, &group[way * n..(way + 1) * n]);
+                *x = R::load(isa, &group[way * n..(way + 1) * n]);
             }
             let top = lanes.max(
                 lanes.max(lanes.max(x[0], x[1]), lanes.max(x[2], x[3])),
@@ -194,15 +188,15 @@ impl<E: Element> Top<E> {
             at += GROUP * n;
         }
         for vector in groups.remainder().chunks(n) {
-            let bar = lanes.splat(self.bar.unwrap_or(E::NEG_INFINITY).to_real());
-            let x = E::load_or(isa, vector, E::NEG_INFINITY);
+            let bar = lanes.splat(self.bar.unwrap_or(R::NEG_INFINITY));
+            let x = R::load_or(isa, vector, R::NEG_INFINITY);
             self.pass(lanes.bits(lanes.gt(x, bar)), vector, at);
             at += n;
         }
     }
 
     #[inline(always)]
-    fn pass(&mut self, mut bits: u32, scores: &[E], first: usize) {
+    fn pass(&mut self, mut bits: u32, scores: &[R], first: usize) {
         while bits != 0 {
             let lane = bits.trailing_zeros() as usize;
             self.entries.push((scores[lane], (first + lane) as i64));
@@ -214,24 +208,24 @@ impl<E: Element> Top<E> {
     }
 }
 
-struct Chunk<'k, 'a, E: Element> {
-    source: Source<'a, E>,
-    scale: Scale<E::Real>,
+struct Chunk<'k, 'a, R: Real> {
+    source: Source<'a, R>,
+    scale: Scale<R>,
     row: usize,
     from: usize,
     to: usize,
-    top: &'k mut Top<E>,
-    buffer: &'k mut [E],
+    top: &'k mut Top<R>,
+    buffer: &'k mut [R],
 }
 
-impl<E: Element> Kernel for Chunk<'_, '_, E> {
+impl<R: Real> Kernel for Chunk<'_, '_, R> {
     type Output = ExpSum;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> ExpSum {
         let Self { source, scale, row, from, to, top, buffer } = self;
         top.start();
-        let mut adder = Adder::<I, E>::new(isa, scale);
+        let mut adder = Adder::<I, R>::new(isa, scale);
         for first in (from..to).step_by(BLOCK) {
             let block = source.block(row, first, buffer);
             let block = &block[..block.len().min(to - first)];

@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
-use crate::rows::{Rows, RowsMut};
-use crate::simd::Element;
+use crate::rows::{BLOCK, Results, Rows, RowsMut, Source};
+use crate::simd::{Element, Real};
 use crate::threads::{Job, for_each_piece};
 
 /// Time of one class, ns.
@@ -37,13 +37,22 @@ pub fn tsallis_entropy<E: Element>(
         |given| if given > 0.0 { Ok(()) } else { Err(Error::Alpha { given, above: 0.0 }) },
     )?;
     out.expect("out", p.rows(), 1)?;
+    of_rows(&Source::new(p, None), alpha, options, Results::new(out))
+}
+
+fn of_rows<R: Real>(p: &Source<'_, R>, alpha: PerRow<'_>, options: &Options<'_>, out: Results<'_, R>) -> Result<()> {
     let row_cost = COST * p.classes() as f64;
     let job = Job { rows: p.rows(), row_cost, together: 1, interrupt: options.interrupt };
-    for_each_piece(job, out.reborrow(), |rows, mut out| {
+    for_each_piece(job, out, |rows, mut out| {
+        let mut buffer = p.buffer();
         for row in rows {
             let alpha = alpha.of(row);
-            let terms = (0..p.classes()).map(|class| term(p.get(row, class).to_f64(), alpha - 1.0));
-            out.set(row, 0, E::of_f64_once(terms.sum::<f64>() / alpha));
+            let mut sum = -0.0; // which adds nothing to any number
+            for from in (0..p.classes()).step_by(BLOCK) {
+                let terms = p.block(row, from, &mut buffer).iter().map(|&p| term(p.into(), alpha - 1.0));
+                sum = terms.fold(sum, |sum, term| sum + term);
+            }
+            out.set(row, 0, sum / alpha);
         }
         Ok(())
     })

@@ -20,7 +20,7 @@ use crate::maps::expsum::{ExpSum, Scale};
 use crate::maps::logsumexp::{COST, Chunk, logs_of};
 use crate::options::Options;
 use crate::rows::{BLOCK, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::simd::{Element, Isa, Kernel, Lanes, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -56,14 +56,26 @@ pub fn sample_scores<E: Element>(
             return Err(Error::Unique { row: 0, asked: count, available: classes });
         }
     }
-    let (noise, first) = stream.words(if thresholds.is_some() { rows } else { rows * count })?;
-    let source = Source::new(scores, options.mask);
+    let noise = stream.words(if thresholds.is_some() { rows } else { rows * count })?;
+    let outputs = ((ids.reborrow(), logq.reborrow()), thresholds.map(|thresholds| thresholds.reborrow()));
+    of_rows(Source::new(scores, options.mask), noise, options, outputs)
+}
+
+/// ids and logq, thresholds
+type Outputs<'a> = ((RowsMut<'a, i64>, RowsMut<'a, f32>), Option<RowsMut<'a, f32>>);
+
+fn of_rows<R: Real>(
+    source: Source<'_, R>,
+    (noise, first): (Noise, u64),
+    options: &Options<'_>,
+    outputs: Outputs<'_>,
+) -> Result<()> {
+    let (rows, classes, count) = (source.rows(), source.classes(), outputs.0.0.classes());
     let level = Level::active();
     let sums = block_sums(level, source, options)?;
     let per_row = classes.div_ceil(BLOCK);
     let row_cost = OPENING * per_row.min(count + 1) as f64;
     let job = Job { rows, row_cost, together: 1, interrupt: options.interrupt };
-    let outputs = ((ids.reborrow(), logq.reborrow()), thresholds.map(|thresholds| thresholds.reborrow()));
     for_each_piece(job, outputs, |rows, ((mut ids, mut logq), mut thresholds)| {
         let mut buffer = source.buffer();
         for row in rows {
@@ -137,10 +149,10 @@ impl Drawing<'_> {
 }
 
 /// The sum of exponentials of each block of each row.
-fn block_sums<E: Element>(level: Level, source: Source<'_, E>, options: &Options<'_>) -> Result<Vec<ExpSum>> {
+fn block_sums<R: Real>(level: Level, source: Source<'_, R>, options: &Options<'_>) -> Result<Vec<ExpSum>> {
     let per_row = source.classes().div_ceil(BLOCK);
     let mut sums = vec![ExpSum::EMPTY; source.rows() * per_row];
-    let row_cost = COST * (BLOCK.min(source.classes()) * size_of::<E>()) as f64;
+    let row_cost = COST * (BLOCK.min(source.classes()) * size_of::<R>()) as f64;
     let job = Job { rows: sums.len(), row_cost, together: 1, interrupt: options.interrupt };
     for_each_piece(job, RowsMut::from_rows(&mut sums), |blocks, mut sums| {
         let mut buffer = source.buffer();

@@ -1,8 +1,10 @@
 //! Element types: what users store, and the real type that is computed with.
 
+use super::packed::{Format, Half, Packing};
 use super::{Isa, Lanes};
 use crate::elementary::ExpConstants;
 use half::{bf16, f16};
+use std::convert::Infallible;
 
 /// The lanes in which an element type is computed.
 pub(crate) type LanesOf<I, E> = <<E as Element>::Real as Real>::Lanes<I>;
@@ -26,6 +28,9 @@ pub trait Real: Element<Real = Self> + ExpConstants + PartialOrd + Into<f64> {
     /// The largest finite number.
     const MAX: Self;
 
+    /// How elements are packed that are narrower than the type they are computed in, this one.
+    type Packed: Packing<Self>;
+
     /// Lanes of f64 that sums in this type are carried on in.
     type Wide<I: Isa>: Copy;
 
@@ -43,9 +48,16 @@ pub trait Real: Element<Real = Self> + ExpConstants + PartialOrd + Into<f64> {
     fn wide_of<I: Isa>(isa: I, sums: &[f64; 16]) -> Self::Wide<I>;
     /// Rounded to this type.
     fn of_f64(value: f64) -> Self;
+
+    /// 8 numbers as f64.
+    fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V;
+    /// At most 8 numbers as f64, padded.
+    fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V;
+    /// 16 numbers given as f64, rounded.
+    fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]);
 }
 
-/// A type of scores: f16, bf16, f32 or f64. The first three are computed in f32, f64 in f64.
+/// A type of scores: f16, bf16, f32 or f64. The first three are computed in f32, f64 in f64; kernels know of the last two.
 pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// The type computed with.
     type Real: Real;
@@ -56,10 +68,8 @@ pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// The NaN that results hold.
     const NAN: Self;
 
-    /// Exactly.
-    fn to_real(self) -> Self::Real;
-    /// Rounded once, ties to even.
-    fn of_real(value: Self::Real) -> Self;
+    /// How this type is packed, for a call that starts on this thread; none where it is computed in itself.
+    fn packing() -> Option<<Self::Real as Real>::Packed>;
     /// Exactly.
     fn to_f64(self) -> f64;
     /// Rounded once, ties to even.
@@ -73,12 +83,6 @@ pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     fn store<I: Isa>(isa: I, v: <<Self::Real as Real>::Lanes<I> as Lanes>::V, target: &mut [Self]);
     /// At most as many, rounded once.
     fn store_part<I: Isa>(isa: I, v: <<Self::Real as Real>::Lanes<I> as Lanes>::V, target: &mut [Self]);
-    /// 8 elements as f64.
-    fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V;
-    /// 16 numbers given as f64, rounded to the type that is computed with, then to this one.
-    fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]);
-    /// At most 8 elements as f64, padded.
-    fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V;
 }
 
 macro_rules! lanes_of {
@@ -176,7 +180,7 @@ macro_rules! wide {
 }
 
 macro_rules! real {
-    ($scalar:ident, $lanes:ident, $bits:ty, $significand:literal, $sqrt_half:expr) => {
+    ($scalar:ident, $lanes:ident, $packed:ty, $bits:ty, $significand:literal, $sqrt_half:expr) => {
         impl Real for $scalar {
             type Lanes<I: Isa> = I::$lanes;
             const SIGNIFICAND_BITS: u32 = $significand;
@@ -185,6 +189,7 @@ macro_rules! real {
             type Bits = $bits;
             const EPSILON: Self = $scalar::EPSILON;
             const MAX: Self = $scalar::MAX;
+            type Packed = $packed;
             wide!($lanes);
 
             #[inline(always)]
@@ -195,6 +200,18 @@ macro_rules! real {
             fn of_f64(value: f64) -> Self {
                 value as $scalar
             }
+            #[inline(always)]
+            fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V {
+                load_as_f64!(isa, source, $lanes)
+            }
+            #[inline(always)]
+            fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V {
+                load_as_f64_or!(isa, source, pad, $lanes)
+            }
+            #[inline(always)]
+            fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]) {
+                store_f64s!(isa, v, target, $lanes);
+            }
         }
 
         impl Element for $scalar {
@@ -204,12 +221,8 @@ macro_rules! real {
             const NAN: Self = $scalar::NAN;
 
             #[inline(always)]
-            fn to_real(self) -> $scalar {
-                self
-            }
-            #[inline(always)]
-            fn of_real(value: $scalar) -> Self {
-                value
+            fn packing() -> Option<$packed> {
+                None
             }
             #[inline(always)]
             fn to_f64(self) -> f64 {
@@ -235,27 +248,27 @@ macro_rules! real {
             fn store_part<I: Isa>(isa: I, v: V<I, Self>, target: &mut [Self]) {
                 Self::lanes(isa).store_part(v, target);
             }
-            #[inline(always)]
-            fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V {
-                load_as_f64!(isa, source, $lanes)
-            }
-            #[inline(always)]
-            fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V {
-                load_as_f64_or!(isa, source, pad, $lanes)
-            }
-            #[inline(always)]
-            fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]) {
-                store_f64s!(isa, v, target, $lanes);
-            }
         }
     };
 }
 
-real!(f32, F32, u32, 23, std::f32::consts::FRAC_1_SQRT_2);
-real!(f64, F64, u64, 52, std::f64::consts::FRAC_1_SQRT_2);
+real!(f32, F32, Half, u32, 23, std::f32::consts::FRAC_1_SQRT_2);
+real!(f64, F64, Infallible, u64, 52, std::f64::consts::FRAC_1_SQRT_2);
+
+/// The number, or of the two f32 around it the one whose last bit is odd: no tie between two numbers of half precision,
+/// whose last bits are even, so that what is rounded from it is as if rounded once. `half` itself goes over the nearest f32 or
+/// drops half of the significand, as the CPU and its features have it.
+fn rounded_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if nearest.is_nan() || f64::from(nearest) == value {
+        return nearest;
+    }
+    let is_above = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(is_above)) | 1)
+}
 
 macro_rules! half_precision {
-    ($half:ident, $load:ident, $store:ident) => {
+    ($half:ident, $variant:ident, $load:ident, $store:ident) => {
         impl Element for $half {
             type Real = f32;
             const ZERO: Self = $half::ZERO;
@@ -263,12 +276,8 @@ macro_rules! half_precision {
             const NAN: Self = $half::NAN;
 
             #[inline(always)]
-            fn to_real(self) -> f32 {
-                self.to_f32()
-            }
-            #[inline(always)]
-            fn of_real(value: f32) -> Self {
-                $half::from_f32(value)
+            fn packing() -> Option<Half> {
+                Some(Half::active(Format::$variant))
             }
             #[inline(always)]
             fn to_f64(self) -> f64 {
@@ -276,7 +285,7 @@ macro_rules! half_precision {
             }
             #[inline(always)]
             fn of_f64_once(value: f64) -> Self {
-                $half::from_f64(value)
+                $half::from_f32(rounded_to_odd(value))
             }
             #[inline(always)]
             fn load<I: Isa>(isa: I, source: &[Self]) -> V<I, Self> {
@@ -298,21 +307,9 @@ macro_rules! half_precision {
                 isa.$store(v, &mut whole);
                 target.copy_from_slice(&whole[..target.len()]);
             }
-            #[inline(always)]
-            fn load_f64<I: Isa>(isa: I, source: &[Self]) -> <I::F64 as Lanes>::V {
-                Self::load_f64_or(isa, &source[..8], $half::ZERO)
-            }
-            #[inline(always)]
-            fn load_f64_or<I: Isa>(isa: I, source: &[Self], pad: Self) -> <I::F64 as Lanes>::V {
-                isa.widen(Self::load_or(isa, source, pad))[0]
-            }
-            #[inline(always)]
-            fn store_f64<I: Isa>(isa: I, v: [<I::F64 as Lanes>::V; 2], target: &mut [Self]) {
-                isa.$store(isa.narrow(v), target);
-            }
         }
     };
 }
 
-half_precision!(f16, load_f16, store_f16);
-half_precision!(bf16, load_bf16, store_bf16);
+half_precision!(f16, F16, load_f16, store_f16);
+half_precision!(bf16, Bf16, load_bf16, store_bf16);

@@ -9,6 +9,7 @@
 
 mod element;
 mod generic;
+mod packed;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,6 +21,7 @@ pub mod isa;
 pub use element::Element;
 pub(crate) use element::{LanesOf, Real, V};
 pub(crate) use isa::Level;
+pub(crate) use packed::{Packing, Visitor};
 
 /// An instruction set, as a value: holding one proves that this CPU has it.
 pub trait Isa: Copy + Send + Sync + 'static {

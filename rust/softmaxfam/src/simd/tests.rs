@@ -176,6 +176,25 @@ impl Kernel for Halves {
 }
 
 #[test]
+fn half_precision_is_rounded_once_from_f64() {
+    fn check<E: Element>(of_bits: fn(u16) -> E, infinity: u16) {
+        for bits in 0..infinity - 1 {
+            let (below, above) = (of_bits(bits), of_bits(bits + 1));
+            let middle = f64::midpoint(below.to_f64(), above.to_f64());
+            let even = if bits % 2 == 0 { below } else { above };
+            for (value, wanted) in [(middle.next_down(), below), (middle, even), (middle.next_up(), above)] {
+                assert_eq!(E::of_f64_once(value), wanted, "{value:e}");
+                assert_eq!(E::of_f64_once(-value).to_f64(), -wanted.to_f64(), "{value:e}");
+            }
+        }
+        assert!(E::of_f64_once(f64::NAN).to_f64().is_nan());
+        assert_eq!(E::of_f64_once(f64::MAX).to_f64(), f64::INFINITY);
+    }
+    check(f16::from_bits, 0x7c00);
+    check(bf16::from_bits, 0x7f80);
+}
+
+#[test]
 fn half_precision_is_loaded_exactly_and_rounded_once() {
     let results = on_each_isa(Halves);
     let (_, expected) = results.last().expect("generic is always there");

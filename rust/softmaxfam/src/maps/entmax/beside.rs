@@ -8,7 +8,7 @@
 use super::solve::near;
 use crate::maps::beside::{ROWS, Tile};
 use crate::options::PerRow;
-use crate::simd::{Element, Isa, Lanes};
+use crate::simd::{Isa, Lanes, Real};
 
 /// Whether an order is solved here.
 pub(super) fn suits(a: f64) -> bool {
@@ -31,10 +31,10 @@ impl Beside {
     /// Replaces the scores of `count` rows from `first` on, all of one order, by probabilities; the highest scores. Rows
     /// without a finite highest score, or with NaN, get anything, and the highest score NaN.
     #[inline(always)]
-    pub(super) fn solve<I: Isa, E: Element>(
+    pub(super) fn solve<I: Isa, R: Real>(
         &mut self,
         isa: I,
-        tile: &mut Tile<E>,
+        tile: &mut Tile<R>,
         a: f64,
         temperature: &PerRow<'_>,
         rows: std::ops::Range<usize>,
@@ -53,7 +53,7 @@ impl Beside {
             lanes.store(highest, &mut tops[column..]);
         }
         let w =
-            if a == 1.0 { self.climb::<I, true>(isa, near::<E>()) } else { self.climb::<I, false>(isa, near::<E>()) };
+            if a == 1.0 { self.climb::<I, true>(isa, near::<R>()) } else { self.climb::<I, false>(isa, near::<R>()) };
         for (w, column) in w.into_iter().zip([0, 8]) {
             if a == 1.0 {
                 self.project(isa, column, w);
@@ -70,10 +70,10 @@ impl Beside {
 
     /// z of 8 rows; their highest scores, NaN where z is undefined, and all z of such a row are -inf.
     #[inline(always)]
-    fn differences<I: Isa, E: Element>(
+    fn differences<I: Isa, R: Real>(
         &mut self,
         isa: I,
-        tile: &Tile<E>,
+        tile: &Tile<R>,
         column: usize,
         divisor: Option<V64<I>>,
     ) -> V64<I> {

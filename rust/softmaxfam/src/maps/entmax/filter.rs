@@ -13,7 +13,7 @@
 use super::super::expsum::highest;
 use crate::elementary;
 use crate::rows::BLOCK;
-use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V};
+use crate::simd::{Element, Isa, Lanes, LanesOf, Real, V, Visitor};
 
 /// A support larger than this is not listed, where the curve can be solved on the row itself.
 const MANY: usize = 2048;
@@ -35,13 +35,13 @@ pub(crate) struct Reach {
 }
 
 /// The candidates of one row, as they are found.
-pub(crate) struct Filter<E: Element> {
+pub(crate) struct Filter<R: Real> {
     reach: Reach,
     /// The largest score so far.
     pub(super) highest: f64,
     bound: f64,
     /// Scores of the candidates, in the order of classes; longer than `count`.
-    values: Vec<E::Real>,
+    values: Vec<R>,
     indices: Vec<u32>,
     count: usize,
     tighten_at: usize,
@@ -59,7 +59,7 @@ pub(crate) enum State {
     Undefined,
 }
 
-impl<E: Element> Filter<E> {
+impl<R: Real> Filter<R> {
     pub(crate) fn new() -> Self {
         Self {
             reach: Reach { depth: 0.0, power: 1, unlimited: false },
@@ -99,7 +99,7 @@ impl<E: Element> Filter<E> {
         self.reach.depth
     }
 
-    pub(crate) fn values(&self) -> &[E::Real] {
+    pub(crate) fn values(&self) -> &[R] {
         &self.values[..self.count]
     }
 
@@ -109,13 +109,13 @@ impl<E: Element> Filter<E> {
 
     /// Adds a block of at most [`BLOCK`] scores, whose first is class `first`.
     #[inline(always)]
-    pub(crate) fn add<I: Isa>(&mut self, isa: I, block: &[E], first: usize) {
+    pub(crate) fn add<I: Isa, E: Element<Real = R>>(&mut self, isa: I, block: &[E], first: usize) {
         if self.state != State::Listed {
             return;
         }
         debug_assert!(block.len() <= BLOCK);
-        let lanes = E::Real::lanes(isa);
-        let n = LanesOf::<I, E>::N;
+        let lanes = R::lanes(isa);
+        let n = LanesOf::<I, R>::N;
         if self.bound == f64::NEG_INFINITY {
             let head = highest(isa, &block[..block.len().min(HEAD)]);
             self.rise(head);
@@ -124,7 +124,7 @@ impl<E: Element> Filter<E> {
         let mut at = first;
         let mut groups = block.chunks_exact(GROUP * n);
         for group in &mut groups {
-            let mut x = [lanes.splat(E::Real::ZERO); GROUP];
+            let mut x = [lanes.splat(R::ZERO); GROUP];
             for (way, x) in x.iter_mut().enumerate() {
                 *x = E::load(isa, &group[way * n..(way + 1) * n]);
             }
@@ -156,9 +156,9 @@ impl<E: Element> Filter<E> {
 
     /// Lists the classes of a vector that are above the bound.
     #[inline(always)]
-    fn keep<I: Isa>(&mut self, isa: I, x: V<I, E>, bound: V<I, E>, first: usize) {
-        let lanes = E::Real::lanes(isa);
-        let n = LanesOf::<I, E>::N;
+    fn keep<I: Isa>(&mut self, isa: I, x: V<I, R>, bound: V<I, R>, first: usize) {
+        let lanes = R::lanes(isa);
+        let n = LanesOf::<I, R>::N;
         if lanes.any(lanes.is_nan(x)) {
             self.state = State::Undefined;
         }
@@ -168,7 +168,7 @@ impl<E: Element> Filter<E> {
             return;
         }
         if self.values.len() < self.count + n {
-            self.values.resize(2 * self.count + n, E::Real::ZERO);
+            self.values.resize(2 * self.count + n, R::ZERO);
             self.indices.resize(2 * self.count + n, 0);
         }
         lanes.compress(above, x, &mut self.values[self.count..]);
@@ -177,7 +177,7 @@ impl<E: Element> Filter<E> {
             self.count += 1;
             bits &= bits - 1;
         }
-        let lowest = lanes.splat(E::Real::of_f64(f64::NEG_INFINITY));
+        let lowest = lanes.splat(R::of_f64(f64::NEG_INFINITY));
         self.rise(lanes.reduce_max(lanes.max(x, lowest)).into());
     }
 
@@ -209,11 +209,11 @@ impl<E: Element> Filter<E> {
     }
 
     /// The bound as the real type holds it, not rounded up.
-    fn bound_below(&self) -> E::Real {
-        let rounded = E::Real::of_f64(self.bound);
-        let gap = 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * E::Real::EPSILON.into();
+    fn bound_below(&self) -> R {
+        let rounded = R::of_f64(self.bound);
+        let gap = 2.0 * f64::from_bits(self.bound.to_bits() & f64::INFINITY.to_bits()) * R::EPSILON.into();
         let below = self.bound - gap.max(f64::from(f32::from_bits(1))); // beside 0 even the gap would round to 0
-        if rounded.into() <= self.bound { rounded } else { E::Real::of_f64(below) }
+        if rounded.into() <= self.bound { rounded } else { R::of_f64(below) }
     }
 
     /// Raises the bound to the threshold of the present candidates alone, and drops those that it excludes.
@@ -228,7 +228,7 @@ impl<E: Element> Filter<E> {
             let (mut sum, mut slope) = (zero, zero);
             let bounds = lanes.splat(bound);
             for values in self.values[..self.count].chunks(8) {
-                let x = E::Real::load_f64_or(isa, values, E::Real::of_f64(f64::NEG_INFINITY));
+                let x = R::load_f64_or(isa, values, R::of_f64(f64::NEG_INFINITY));
                 let w = lanes.max(lanes.mul(lanes.sub(x, bounds), lanes.splat(inverse_depth)), zero);
                 let below = elementary::integer_power(lanes, w, self.reach.power - 1);
                 // w^0 counts the positive ones
@@ -265,5 +265,21 @@ impl<E: Element> Filter<E> {
             kept += usize::from(value > bound);
         }
         self.count = kept;
+    }
+}
+
+/// [`Filter::add`] of scores as they are stored.
+pub(super) struct AddBlock<'k, I, R: Real> {
+    pub(super) isa: I,
+    pub(super) filter: &'k mut Filter<R>,
+    pub(super) first: usize,
+}
+
+impl<I: Isa, R: Real> Visitor<R> for AddBlock<'_, I, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn visit<E: Element<Real = R>>(self, block: &[E]) {
+        self.filter.add(self.isa, block, self.first);
     }
 }

@@ -19,11 +19,11 @@ use super::softmax::softmax;
 use super::strips::{Rounded, STRIP};
 use crate::error::{Error, Result};
 use crate::options::{Options, PerRow};
-use crate::rows::{BLOCK, Places, Rows, RowsMut, Source};
+use crate::rows::{BLOCK, Places, Results, Rows, RowsMut, Source};
 use crate::simd::{Element, Isa, Kernel, Lanes, LanesOf, Level, Real, dispatch};
 use crate::threads::{Job, for_each_piece};
 use beside::Beside;
-use filter::{Filter, Reach, State};
+use filter::{AddBlock, Filter, Reach, State};
 use solve::{AddSums, Descend, Probabilities, Solution, Sums, climb, near};
 use std::ops::Range;
 
@@ -57,17 +57,25 @@ pub fn entmax<E: Element>(
     }
     check(scores, alpha, options)?;
     out.expect("out", scores.rows(), scores.classes())?;
-    let source = Source::new(scores, options.mask);
-    let (to_write, in_line) = (source.written_to(out), out.is_in_line());
+    of_rows(Source::new(scores, options.mask), alpha, options, Results::new(out))
+}
+
+fn of_rows<R: Real>(
+    source: Source<'_, R>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+) -> Result<()> {
+    let to_write = source.written_to(&out);
     let level = Level::active();
     let is_short = side::suits(&source);
     let mut job = job(&source, options);
     if is_short {
         (job.row_cost, job.together) = (0.2 * job.row_cost, side::ROWS);
     }
-    for_each_piece(job, out.reborrow(), |rows, mut out| {
+    for_each_piece(job, out, |rows, mut out| {
         let mut solver = Solver::new(level, source);
-        let mut results = vec![E::ZERO; if in_line { 0 } else { source.classes().min(BLOCK) }];
+        let mut results = out.buffer();
         let mut short = is_short.then(|| (Tile::new(&to_write), Beside::new(source.classes())));
         let mut row = rows.start;
         while row < rows.end {
@@ -112,9 +120,17 @@ pub fn entmax_threshold<E: Element>(
     normalizer.expect("normalizer", scores.rows(), 1)?;
     support_size.expect("support_size", scores.rows(), 1)?;
     log_p_max.expect("log_p_max", scores.rows(), 1)?;
-    let source = Source::new(scores, options.mask);
+    let outputs = (Results::new(normalizer), support_size.reborrow(), Results::new(log_p_max));
+    thresholds(Source::new(scores, options.mask), alpha, options, outputs)
+}
+
+fn thresholds<R: Real>(
+    source: Source<'_, R>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    outputs: (Results<'_, R>, RowsMut<'_, i64>, Results<'_, R>),
+) -> Result<()> {
     let level = Level::active();
-    let outputs = (normalizer.reborrow(), support_size.reborrow(), log_p_max.reborrow());
     for_each_piece(job(&source, options), outputs, |rows, (mut normalizer, mut support_size, mut log_p_max)| {
         let mut solver = Solver::new(level, source);
         for row in rows {
@@ -130,9 +146,9 @@ pub fn entmax_threshold<E: Element>(
                     (order.normalizer(highest, solution.log_p_max), solution.support, solution.log_p_max)
                 }
             };
-            normalizer.set(row, 0, E::of_f64_once(middle));
+            normalizer.set(row, 0, middle);
             support_size.set(row, 0, support as i64);
-            log_p_max.set(row, 0, E::of_f64_once(log_p));
+            log_p_max.set(row, 0, log_p);
         }
         Ok(())
     })
@@ -159,34 +175,55 @@ pub fn entmax_sparse<E: Element>(
     max_support: Option<usize>,
 ) -> Result<SparseRows<E>> {
     check(scores, alpha, options)?;
-    let source = Source::new(scores, options.mask);
-    let level = Level::active();
-    let mut parts: Vec<Vec<(i64, E)>> = vec![Vec::new(); scores.rows()];
     let limit = max_support.unwrap_or(usize::MAX);
+    let is_zero = |p| E::of_f64_once(p) == E::ZERO;
+    let parts = entries(Source::new(scores, options.mask), alpha, options, limit, is_zero)?;
+    let total = parts.iter().map(Vec::len).sum();
+    let (mut indices, mut values) = (Vec::with_capacity(total), Vec::with_capacity(total));
+    let mut indptr = Vec::with_capacity(parts.len() + 1);
+    indptr.push(0);
+    for part in parts {
+        indices.extend(part.iter().map(|entry| entry.0));
+        values.extend(part.iter().map(|entry| E::of_f64_once(entry.1)));
+        indptr.push(indices.len() as i64);
+    }
+    Ok(SparseRows { indptr, indices, values })
+}
+
+/// Classes with their probabilities.
+type Entries = Vec<(i64, f64)>;
+
+/// The entries of each row, those left out that are zero as they will be stored.
+fn entries<R: Real>(
+    source: Source<'_, R>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    limit: usize,
+    is_zero: fn(f64) -> bool,
+) -> Result<Vec<Entries>> {
+    let level = Level::active();
+    let mut parts = vec![Vec::new(); source.rows()];
     for_each_piece(job(&source, options), RowsMut::from_rows(&mut parts), |rows, mut parts| {
         let mut solver = Solver::new(level, source);
         let mut short = side::suits(&source).then(|| (Tile::new(&source), Beside::new(source.classes())));
-        let mut dense = vec![E::ZERO; if short.is_some() { side::ROWS * source.classes() } else { 0 }];
+        let mut dense = vec![R::ZERO; if short.is_some() { side::ROWS * source.classes() } else { 0 }];
         let mut row = rows.start;
         while row < rows.end {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
             match &mut short {
                 Some((tile, beside)) if beside::suits(order.a) => {
                     let (call, rows) = ((source, source, options.temperature), run_of_order(alpha, row..rows.end));
-                    let (results, mut out) = (&mut [][..], RowsMut::new(&mut dense, source.classes())?);
+                    let mut out = RowsMut::new(&mut dense, source.classes())?;
+                    let (results, out) = (&mut [][..], &mut Results::new(&mut out));
                     let (a, at) = (order.a, 0);
-                    dispatch(
-                        level,
-                        ShortRows { call, rows: rows.clone(), a, tile, beside, results, at, out: &mut out },
-                    );
+                    dispatch(level, ShortRows { call, rows: rows.clone(), a, tile, beside, results, at, out });
                     for (row, dense) in rows.clone().zip(dense.chunks_exact(source.classes())) {
-                        let found = (0..).zip(dense).filter(|(_, p)| p.to_f64() != 0.0).map(|(class, p)| (class, *p));
-                        parts.set(row, 0, within_limit(row, found.collect(), limit)?);
+                        parts.set(row, 0, within_limit(row, present(0, dense, is_zero).collect(), limit)?);
                     }
                     row = rows.end;
                 }
                 _ => {
-                    let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit })?;
+                    let entries = dispatch(level, SparseRow { solver: &mut solver, row, order, limit, is_zero })?;
                     parts.set(row, 0, entries);
                     row += 1;
                 }
@@ -194,20 +231,17 @@ pub fn entmax_sparse<E: Element>(
         }
         Ok(())
     })?;
-    let total = parts.iter().map(Vec::len).sum();
-    let (mut indices, mut values) = (Vec::with_capacity(total), Vec::with_capacity(total));
-    let mut indptr = Vec::with_capacity(parts.len() + 1);
-    indptr.push(0);
-    for part in parts {
-        indices.extend(part.iter().map(|entry| entry.0));
-        values.extend(part.iter().map(|entry| entry.1));
-        indptr.push(indices.len() as i64);
-    }
-    Ok(SparseRows { indptr, indices, values })
+    Ok(parts)
+}
+
+/// The entries among probabilities of the classes from `first` on.
+fn present<R: Real>(first: usize, p: &[R], is_zero: fn(f64) -> bool) -> impl Iterator<Item = (i64, f64)> {
+    let each = (first as i64..).zip(p).map(|(class, p)| (class, p.to_f64()));
+    each.filter(move |(_, p)| *p != 0.0 && !is_zero(*p))
 }
 
 /// The entries of a row, unless they are too many.
-fn within_limit<E>(row: usize, entries: Vec<(i64, E)>, limit: usize) -> Result<Vec<(i64, E)>> {
+fn within_limit(row: usize, entries: Entries, limit: usize) -> Result<Entries> {
     let support = entries.len();
     if support > limit { Err(Error::Support { row, support, limit }) } else { Ok(entries) }
 }
@@ -221,8 +255,8 @@ fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<
     )
 }
 
-fn job<'a, E: Element>(source: &Source<'_, E>, options: &Options<'a>) -> Job<'a> {
-    let row_cost = ROW_COST + COST * (source.classes() * size_of::<E>()) as f64;
+fn job<'a, R: Real>(source: &Source<'_, R>, options: &Options<'a>) -> Job<'a> {
+    let row_cost = ROW_COST + COST * (source.classes() * size_of::<R>()) as f64;
     Job { rows: source.rows(), row_cost, together: 1, interrupt: options.interrupt }
 }
 
@@ -279,19 +313,19 @@ enum Solved {
 }
 
 /// Solves row after row with the same buffers.
-struct Solver<'a, E: Element> {
+struct Solver<'a, R: Real> {
     level: Level,
-    source: Source<'a, E>,
-    buffer: Box<[E]>,
-    filter: Filter<E>,
+    source: Source<'a, R>,
+    buffer: Box<[R]>,
+    filter: Filter<R>,
     z: Vec<f64>,
     p: Vec<f64>, // of the candidates
     order: Vec<u32>,
     work: Vec<f64>,
 }
 
-impl<'a, E: Element> Solver<'a, E> {
-    fn new(level: Level, source: Source<'a, E>) -> Self {
+impl<'a, R: Real> Solver<'a, R> {
+    fn new(level: Level, source: Source<'a, R>) -> Self {
         let (z, p, order, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { level, source, buffer: source.buffer(), filter: Filter::new(), z, p, order, work }
     }
@@ -300,8 +334,9 @@ impl<'a, E: Element> Solver<'a, E> {
     fn solve<I: Isa>(&mut self, isa: I, row: usize, order: Order) -> Solved {
         self.filter.start(order.reach());
         for first in (0..self.source.classes()).step_by(BLOCK) {
-            let block = self.source.block(row, first, &mut self.buffer);
-            self.filter.add(isa, block, first);
+            let end = self.source.classes().min(first + BLOCK);
+            let adding = AddBlock { isa, filter: &mut self.filter, first };
+            self.source.visit(row, first, end, &mut self.buffer, adding);
             if self.filter.state() != State::Listed {
                 break;
             }
@@ -339,7 +374,7 @@ impl<'a, E: Element> Solver<'a, E> {
         }
         self.z[at] = f64::NEG_INFINITY;
         let start = self.start(highest, order);
-        let solution = climb(order.a, start, near::<E>(), |coefficient| {
+        let solution = climb(order.a, start, near::<R>(), |coefficient| {
             let mut sums = Sums::default();
             dispatch(self.level, AddSums { sums: &mut sums, order, z: &self.z, coefficient });
             sums
@@ -363,7 +398,7 @@ impl<'a, E: Element> Solver<'a, E> {
             self.order.sort_unstable_by(|&i, &j| z[j as usize].total_cmp(&z[i as usize]).then(i.cmp(&j)));
             let mut x: Vec<f64> = self.order.iter().map(|&i| order.a * z[i as usize]).collect();
             let solved =
-                dispatch(self.level, Descend { a: order.a, near: near::<E>(), x: &mut x, work: &mut self.work });
+                dispatch(self.level, Descend { a: order.a, near: near::<R>(), x: &mut x, work: &mut self.work });
             self.order.iter().zip(&x).for_each(|(&i, p)| self.p[i as usize] = *p);
             solved
         };
@@ -376,7 +411,7 @@ impl<'a, E: Element> Solver<'a, E> {
         let Some((highest, at)) = self.survey(isa, row) else { return Solved::Undefined };
         let start = self.start(highest, order);
         let mut strip = [0.0; STRIP];
-        let solution = climb(order.a, start, near::<E>(), |coefficient| {
+        let solution = climb(order.a, start, near::<R>(), |coefficient| {
             let mut sums = Sums::default();
             for first in (0..self.source.classes()).step_by(BLOCK) {
                 let block = self.source.block(row, first, &mut self.buffer);
@@ -415,24 +450,24 @@ impl<'a, E: Element> Solver<'a, E> {
 }
 
 #[inline(always)]
-fn has_nan<I: Isa, E: Element>(isa: I, scores: &[E]) -> bool {
-    let lanes = E::Real::lanes(isa);
+fn has_nan<I: Isa, R: Real>(isa: I, scores: &[R]) -> bool {
+    let lanes = R::lanes(isa);
     let mut found = 0;
-    for vector in scores.chunks(LanesOf::<I, E>::N) {
-        found |= lanes.bits(lanes.is_nan(E::load_or(isa, vector, E::ZERO)));
+    for vector in scores.chunks(LanesOf::<I, R>::N) {
+        found |= lanes.bits(lanes.is_nan(R::load_or(isa, vector, R::ZERO)));
     }
     found != 0
 }
 
 /// z = (x - highest) / T in f64.
-struct Differences<'k, E> {
-    scores: &'k [E],
+struct Differences<'k, R> {
+    scores: &'k [R],
     highest: f64,
     temperature: f64,
     z: &'k mut [f64],
 }
 
-impl<E: Element> Kernel for Differences<'_, E> {
+impl<R: Real> Kernel for Differences<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -442,7 +477,7 @@ impl<E: Element> Kernel for Differences<'_, E> {
         let is_scaled = self.temperature != 1.0;
         for (scores, z) in self.scores.chunks(8).zip(self.z.chunks_mut(8)) {
             let whole = scores.len() == 8;
-            let x = if whole { E::load_f64(isa, scores) } else { E::load_f64_or(isa, scores, E::ZERO) };
+            let x = if whole { R::load_f64(isa, scores) } else { R::load_f64_or(isa, scores, R::ZERO) };
             let difference = lanes.sub(x, highest);
             let difference = if is_scaled { lanes.div(difference, divisor) } else { difference };
             if whole {
@@ -454,13 +489,13 @@ impl<E: Element> Kernel for Differences<'_, E> {
     }
 }
 
-struct SolveRow<'k, 'a, E: Element> {
-    solver: &'k mut Solver<'a, E>,
+struct SolveRow<'k, 'a, R: Real> {
+    solver: &'k mut Solver<'a, R>,
     row: usize,
     order: Order,
 }
 
-impl<E: Element> Kernel for SolveRow<'_, '_, E> {
+impl<R: Real> Kernel for SolveRow<'_, '_, R> {
     type Output = Solved;
 
     #[inline(always)]
@@ -469,32 +504,32 @@ impl<E: Element> Kernel for SolveRow<'_, '_, E> {
     }
 }
 
-struct DenseRow<'k, 'a, E: Element> {
-    solver: &'k mut Solver<'a, E>,
-    to_write: Source<'a, E>,
+struct DenseRow<'k, 'a, R: Real> {
+    solver: &'k mut Solver<'a, R>,
+    to_write: Source<'a, R>,
     row: usize,
     order: Order,
-    results: &'k mut [E],
-    out: &'k mut RowsMut<'a, E>,
+    results: &'k mut [R],
+    out: &'k mut Results<'a, R>,
 }
 
-impl<E: Element> Kernel for DenseRow<'_, '_, E> {
+impl<R: Real> Kernel for DenseRow<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { solver, to_write, row, order, results, out } = self;
         match solver.solve(isa, row, order) {
-            Solved::Undefined => out.fill(row, E::NAN),
-            Solved::Absent => out.fill(row, E::ZERO),
+            Solved::Undefined => out.fill(row, R::NAN),
+            Solved::Absent => out.fill(row, R::ZERO),
             Solved::Listed { .. } => {
-                out.fill(row, E::ZERO);
+                out.fill(row, R::ZERO);
                 for (&class, &p) in solver.filter.indices().iter().zip(&solver.p) {
-                    out.set(row, class as usize, E::of_f64_once(p));
+                    out.set(row, class as usize, p);
                 }
             }
             Solved::Spread { highest, solution } => {
-                let buffer = &mut vec![E::ZERO; if to_write.is_in_place() { 0 } else { to_write.classes().min(BLOCK) }];
+                let buffer = &mut to_write.buffer();
                 for first in (0..to_write.classes()).step_by(BLOCK) {
                     let scores = to_write.block(row, first, buffer);
                     let end = first + scores.len();
@@ -508,18 +543,18 @@ impl<E: Element> Kernel for DenseRow<'_, '_, E> {
 }
 
 /// Rows of one order, side by side.
-struct ShortRows<'k, 'a, 'o, E: Element> {
-    call: (Source<'a, E>, Source<'a, E>, PerRow<'a>),
+struct ShortRows<'k, 'a, 'o, R: Real> {
+    call: (Source<'a, R>, Source<'a, R>, PerRow<'a>),
     rows: Range<usize>,
     a: f64,
-    tile: &'k mut Tile<E>,
+    tile: &'k mut Tile<R>,
     beside: &'k mut Beside,
-    results: &'k mut [E],
+    results: &'k mut [R],
     at: usize, // where the first result goes
-    out: &'k mut RowsMut<'o, E>,
+    out: &'k mut Results<'o, R>,
 }
 
-impl<E: Element> Kernel for ShortRows<'_, '_, '_, E> {
+impl<R: Real> Kernel for ShortRows<'_, '_, '_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -530,20 +565,20 @@ impl<E: Element> Kernel for ShortRows<'_, '_, '_, E> {
         tile.write(at, rows.len(), out, results);
         for ((row, top), place) in rows.zip(tops).zip(at..) {
             if top.is_nan() {
-                out.fill(place, if source.is_absent(row) { E::ZERO } else { E::NAN });
+                out.fill(place, if source.is_absent(row) { R::ZERO } else { R::NAN });
             }
         }
     }
 }
 
 /// The probabilities of scores, given the solution of their row.
-fn spread_probabilities<E: Element>(
+fn spread_probabilities<R: Real>(
     level: Level,
-    scores: &[E],
+    scores: &[R],
     highest: f64,
     order: Order,
     solution: &Solution,
-    target: &mut [E],
+    target: &mut [R],
 ) {
     let (mut z, mut p) = ([0.0; STRIP], [0.0; STRIP]);
     for (scores, target) in scores.chunks(STRIP).zip(target.chunks_mut(STRIP)) {
@@ -554,19 +589,20 @@ fn spread_probabilities<E: Element>(
     }
 }
 
-struct SparseRow<'k, 'a, E: Element> {
-    solver: &'k mut Solver<'a, E>,
+struct SparseRow<'k, 'a, R: Real> {
+    solver: &'k mut Solver<'a, R>,
     row: usize,
     order: Order,
     limit: usize,
+    is_zero: fn(f64) -> bool,
 }
 
-impl<E: Element> Kernel for SparseRow<'_, '_, E> {
-    type Output = Result<Vec<(i64, E)>>;
+impl<R: Real> Kernel for SparseRow<'_, '_, R> {
+    type Output = Result<Entries>;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let Self { solver, row, order, limit } = self;
+        let Self { solver, row, order, limit, is_zero } = self;
         let classes = solver.source.classes();
         let solved = solver.solve(isa, row, order);
         let support = match solved {
@@ -580,20 +616,19 @@ impl<E: Element> Kernel for SparseRow<'_, '_, E> {
         }
         let mut entries = Vec::with_capacity(support);
         match solved {
-            Solved::Undefined => entries.extend((0..classes as i64).map(|class| (class, E::NAN))),
+            Solved::Undefined => entries.extend((0..classes as i64).map(|class| (class, f64::NAN))),
             Solved::Absent => {}
             Solved::Listed { .. } => {
                 let listed = solver.filter.indices().iter().zip(&solver.p).filter(|(_, p)| **p > 0.0);
-                entries.extend(listed.map(|(&class, &p)| (class.into(), E::of_f64_once(p))));
+                entries.extend(listed.map(|(&class, &p)| (class.into(), p)));
             }
             Solved::Spread { highest, solution } => {
-                let mut target = vec![E::ZERO; classes.min(BLOCK)];
+                let mut target = vec![R::ZERO; classes.min(BLOCK)];
                 for first in (0..classes).step_by(BLOCK) {
                     let scores = solver.source.block(row, first, &mut solver.buffer);
                     let target = &mut target[..scores.len()];
                     spread_probabilities(solver.level, scores, highest, order, &solution, target);
-                    let present = target.iter().enumerate().filter(|(_, p)| p.to_f64() > 0.0);
-                    entries.extend(present.map(|(class, p)| ((first + class) as i64, *p)));
+                    entries.extend(present(first, target, is_zero));
                 }
             }
         }

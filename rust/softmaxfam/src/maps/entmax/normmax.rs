@@ -10,8 +10,8 @@ use crate::elementary::{self, Window};
 use crate::error::{Error, Result};
 use crate::maps::strips::{STRIP, rounded};
 use crate::options::{Options, PerRow};
-use crate::rows::{Places, Rows, RowsMut, Source};
-use crate::simd::{Element, Isa, Kernel, Lanes, Level, dispatch};
+use crate::rows::{Places, Results, Rows, RowsMut, Source};
+use crate::simd::{Element, Isa, Kernel, Lanes, Level, Real, dispatch};
 use crate::threads::for_each_piece;
 
 /// normmax of order `alpha` > 1 of each row into `out`, which may be the memory of the scores; edges as [`super::entmax`].
@@ -37,11 +37,19 @@ pub fn normmax<E: Element>(
         |given| if given > 1.0 { Ok(()) } else { Err(Error::Alpha { given, above: 1.0 }) },
     )?;
     out.expect("out", scores.rows(), scores.classes())?;
-    let source = Source::new(scores, options.mask).written_to(out);
-    let level = Level::active();
-    for_each_piece(job(&source, options), out.reborrow(), |rows, mut out| {
+    of_rows(Source::new(scores, options.mask), alpha, options, Results::new(out))
+}
+
+fn of_rows<R: Real>(
+    source: Source<'_, R>,
+    alpha: PerRow<'_>,
+    options: &Options<'_>,
+    out: Results<'_, R>,
+) -> Result<()> {
+    let (source, level) = (source.written_to(&out), Level::active());
+    for_each_piece(job(&source, options), out, |rows, mut out| {
         let mut solver = Solver::new(level, source);
-        let mut results = [E::ZERO; STRIP];
+        let mut results = [R::ZERO; STRIP];
         for row in rows {
             let (alpha, temperature) = (alpha.of(row), options.temperature.of(row));
             let (solver, results) = (&mut solver, &mut results[..]);
@@ -51,13 +59,13 @@ pub fn normmax<E: Element>(
     })
 }
 
-struct NormmaxRow<'k, 'a, E: Element> {
-    solver: &'k mut Solver<'a, E>,
+struct NormmaxRow<'k, 'a, R: Real> {
+    solver: &'k mut Solver<'a, R>,
     row: usize,
     alpha: f64,
     temperature: f64,
-    results: &'k mut [E],
-    out: &'k mut RowsMut<'a, E>,
+    results: &'k mut [R],
+    out: &'k mut Results<'a, R>,
 }
 
 /// Replaces each p by p^(1 / alpha); their sum.
@@ -80,7 +88,7 @@ fn roots<I: Isa>(isa: I, alpha: f64, p: &mut [f64]) -> f64 {
     lanes.reduce_add(sum)
 }
 
-impl<E: Element> Kernel for NormmaxRow<'_, '_, E> {
+impl<R: Real> Kernel for NormmaxRow<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -89,13 +97,13 @@ impl<E: Element> Kernel for NormmaxRow<'_, '_, E> {
         let a = if alpha == f64::INFINITY { 1.0 } else { (alpha - 1.0) / alpha };
         let order = Order { a, temperature: temperature * a, has_cut: true };
         match solver.solve(isa, row, order) {
-            Solved::Undefined => out.fill(row, E::NAN),
-            Solved::Absent => out.fill(row, E::ZERO),
+            Solved::Undefined => out.fill(row, R::NAN),
+            Solved::Absent => out.fill(row, R::ZERO),
             Solved::Listed { .. } => {
                 let total = roots(isa, alpha, &mut solver.p);
-                out.fill(row, E::ZERO);
+                out.fill(row, R::ZERO);
                 for (&class, &p) in solver.filter.indices().iter().zip(&solver.p) {
-                    out.set(row, class as usize, E::of_f64_once(p / total));
+                    out.set(row, class as usize, p / total);
                 }
             }
             Solved::Spread { highest, solution } => {

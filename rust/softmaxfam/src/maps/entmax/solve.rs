@@ -11,7 +11,7 @@
 use super::Order;
 use super::curve::{Curve, with_curve};
 use crate::elementary::{self, Window};
-use crate::simd::{Element, Isa, Kernel, Lanes};
+use crate::simd::{Isa, Kernel, Lanes, Real};
 
 /// A row's solution: p_i = r_i / total with r_i = (1 + coefficient z_i)^(1/a), and log p_max.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,8 @@ pub(super) struct Solution {
 }
 
 /// After a step as small as this the next would be as small as its square, of no account for results of this type.
-pub(super) fn near<E: Element>() -> f64 {
-    if size_of::<E>() == 8 { 1e-9 } else { 1e-6 }
+pub(super) fn near<R: Real>() -> f64 {
+    if size_of::<R>() == 8 { 1e-9 } else { 1e-6 }
 }
 
 /// A sum whose rounding is carried along (Neumaier 1974): equal terms, of which flat rows have many, round alike.
