@@ -1,7 +1,8 @@
 //! The kernels on their own: `cargo bench -p softmaxfam`; `cargo bench -p softmaxfam -- --test` runs each once.
 
-use divan::counter::BytesCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use softmaxfam::heads::{Ask, LinearHead, Weights};
 use softmaxfam::{Options, Rows, RowsMut};
 
 const SHAPES: [(usize, usize); 4] = [(1 << 16, 16), (1 << 13, 128), (64, 1 << 14), (4, 1 << 18)];
@@ -55,6 +56,17 @@ fn top_log_probs(bencher: Bencher<'_, '_>, (rows, classes): (usize, usize)) {
         let x = Rows::new(black_box(&data), classes).unwrap();
         let (mut l, mut i) = (RowsMut::new(&mut log_probs, 10).unwrap(), RowsMut::new(&mut indices, 10).unwrap());
         softmaxfam::top_log_probs(&x, 10, &Options::default(), &mut l, &mut i, &mut RowsMut::new(&mut lse, 1).unwrap())
+    });
+}
+
+#[divan::bench(args = [(1, 1 << 17, 128), (16, 1 << 15, 256), (128, 1 << 14, 256)])]
+fn head_score(bencher: Bencher<'_, '_>, (queries, classes, width): (usize, usize, usize)) {
+    let (weight, h) = (scores(classes * width), scores(queries * width));
+    let products = ItemsCount::new(queries * classes * width);
+    bencher.counter(products).bench_local(|| {
+        let rows = Rows::new(black_box(&weight), width).unwrap();
+        let head = LinearHead::new(Weights::F32(rows)).unwrap();
+        head.score(&Rows::new(&h, width).unwrap(), &Ask::top(10)).unwrap()
     });
 }
 
