@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import softmaxfam_rs as sf
 from softmaxfam_rs import _head_files, _safetensors
 from softmaxfam_rs._head_files import StoredHead, open_head, open_matrix, open_vector, save_head
+from softmaxfam_rs._head_weights import widened
 
 SLOW = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -82,9 +84,9 @@ def test_bfloat16_of_torch_is_its_bits(tmp_path, weight):
     save_file({"w": tensor, "b": tensor[:, 0].contiguous()}, tmp_path / "w.safetensors")
     head = open_head(tmp_path / "w.safetensors", bias="b")
     assert head.kind == "bfloat16" and head.weight.dtype == np.uint16
-    widened = tensor.float().numpy()
-    np.testing.assert_array_equal(_head_files.as_float32(head.weight, "bfloat16"), widened)
-    np.testing.assert_array_equal(head.bias, widened[:, 0])
+    numbers = tensor.float().numpy()
+    np.testing.assert_array_equal(widened(head.weight, "bfloat16"), numbers)
+    np.testing.assert_array_equal(head.bias, numbers[:, 0])
 
 
 def stored_heads(weight):
@@ -155,6 +157,38 @@ def test_a_bias_may_lie_in_a_file_of_its_own(tmp_path, weight):
     np.save(apart, weight[1:, 0])
     with pytest.raises(ValueError, match=r"bias for .*w.npy has shape \(6,\), must be \(7,\)"):
         open_head(tmp_path / "w.npy", bias=apart)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+def test_a_head_comes_back_with_the_same_scores(tmp_path, rng, weight, dtype):
+    queries = rng.standard_normal((3, 5)).astype(np.float32)
+    head = sf.LinearHead(weight, weight[:, 2], dtype=dtype, temperature=0.7, first_class=40)
+    head.save(tmp_path / "head.safetensors")
+    again = sf.LinearHead.open(tmp_path / "head.safetensors")
+    assert repr(again) == repr(head)
+    for found, wanted in zip(again.score(queries, 4)[:3], head.score(queries, 4)[:3], strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    other = sf.LinearHead.open(tmp_path / "head.safetensors", temperature=1.0, first_class=0, prepack=True)
+    assert (other.temperature, other.first_class) == (1.0, 0)
+    if dtype != "float32":
+        np.save(tmp_path / "exact.npy", weight)
+        exact = sf.LinearHead(weight, weight[:, 2], temperature=0.7, first_class=40).score(queries, 4)
+        for given in (tmp_path / "exact.npy", weight):
+            certified = sf.LinearHead.open(tmp_path / "head.safetensors", exact=given)
+            np.testing.assert_array_equal(certified.score(queries, 4, rescore=True).indices, exact.indices)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_head_of_a_npy_file_has_the_scores_of_its_array(tmp_path, rng, weight, dtype, order):
+    stored = np.asarray(weight, dtype, order=order)
+    np.save(tmp_path / "w.npy", stored)
+    queries = rng.standard_normal((3, 5)).astype(np.float32)
+    bias = np.arange(7.0)
+    found = sf.LinearHead.open(tmp_path / "w.npy", bias=bias, dtype="float32").score(queries, 7)
+    wanted = sf.LinearHead(stored, bias, dtype="float32").score(queries, 7)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 
 GOOD = {"w": entry("F32", [2, 3], 0, 24), "b": entry("F32", [2], 24, 32)}
@@ -311,9 +345,9 @@ def test_opening_takes_no_time_whatever_the_size(tmp_path, suffix):
     times = []
     for _ in range(5):
         started = time.perf_counter()
-        array, _ = open_matrix(path)
+        head = sf.LinearHead.open(path)
         times.append(time.perf_counter() - started)
-        assert array.shape == shape and array[-1, -1] == 0
+        assert (head.n_classes, head.width) == shape
     assert min(times) < 0.05  # a millisecond, where nothing else runs
 
 

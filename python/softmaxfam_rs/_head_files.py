@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _safetensors
+from ._head_weights import widened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +113,7 @@ def open_vector(path: AnyPath, name: str | None = None) -> NDArray[np.float32]:
         array = _npy(path, name)
         if array.ndim != 1:
             raise ValueError(f"{os.fspath(path)} has shape {array.shape}, must have one axis, a number for each class")
-        return as_float32(array, array.dtype.name)
+        return widened(array, array.dtype.name)
     with Path(path).open("rb") as file:
         contents = _safetensors.read_contents(path, file)
         return _vector(path, file, contents, name)
@@ -163,6 +164,14 @@ def open_head(path: AnyPath, *, weight: str | None = None, bias: AnyPath | None 
         return _fitting(path, head._replace(**_options(path, metadata)) if ours else head)
 
 
+def open_exact(text: AnyPath) -> NDArray[np.float32]:
+    """Map the float32 matrix that one of low precision was made from: a file, or file.safetensors:name."""
+    array, kind = open_matrix(*split_name(os.fspath(text)))
+    if kind != "float32":
+        raise ValueError(f"{os.fspath(text)} is of {kind}, must be of float32 to be what other numbers are held to")
+    return array
+
+
 def save_head(path: AnyPath, head: StoredHead) -> None:
     """Write a head to one .safetensors file, which is never half-written.
 
@@ -181,19 +190,6 @@ def save_head(path: AnyPath, head: StoredHead) -> None:
             tensors[name] = ("F32", vector)
     options = {"temperature": repr(float(head.temperature)), "first_class": str(int(head.first_class))}
     _safetensors.write(path, tensors, {"format": FORMAT} | options)
-
-
-def as_float32(array: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """Return numbers as float32, those of bfloat16 given as their bits.
-
-    Examples
-    --------
-    >>> as_float32(np.array([0x3F80, 0xC000], np.uint16), "bfloat16")
-    array([ 1., -2.], dtype=float32)
-    """
-    if kind == "bfloat16":
-        return (array.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.asarray(array, np.float32)
 
 
 def _suffix(path: AnyPath) -> str:
@@ -293,7 +289,7 @@ def _vector(
             f"{_listed(vectors)}"
         )
     tensor = contents.tensors[name]
-    return as_float32(_safetensors.mapped(path, file, tensor), KINDS[tensor.dtype])
+    return widened(_safetensors.mapped(path, file, tensor), KINDS[tensor.dtype])
 
 
 def _options(path: AnyPath, metadata: dict[str, str]) -> dict[str, Any]:
