@@ -2,7 +2,8 @@
 
 import json
 import os
-import time
+import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def stored_heads(weight):
         "strided": StoredHead(np.repeat(weight, 2, axis=1)[::-1, ::2], "float32"),
         "big-endian": StoredHead(weight.astype(">f4"), "float32", ones.astype(">f4")),
         "int8": StoredHead(codes, "int8", ones, 0.5 * ones, norms, temperature=2.0),
-        "no classes": StoredHead(weight[:0], "float32", ones[:0]),
+        "no width": StoredHead(weight[:, :0], "float32", ones),
     }
 
 
@@ -168,6 +169,8 @@ def test_a_head_comes_back_with_the_same_scores(tmp_path, rng, weight, dtype):
     assert repr(again) == repr(head)
     for found, wanted in zip(again.score(queries, 4)[:3], head.score(queries, 4)[:3], strict=True):
         np.testing.assert_array_equal(found, wanted)
+    copied = pickle.loads(pickle.dumps(again))
+    np.testing.assert_array_equal(copied.score(queries, 4).log_probs, head.score(queries, 4).log_probs)
     other = sf.LinearHead.open(tmp_path / "head.safetensors", temperature=1.0, first_class=0, prepack=True)
     assert (other.temperature, other.first_class) == (1.0, 0)
     if dtype != "float32":
@@ -228,6 +231,7 @@ GOOD = {"w": entry("F32", [2, 3], 0, 24), "b": entry("F32", [2], 24, 32)}
         (safetensors_bytes({"w": entry("F32", [2, 3], 0, 20)}, bytes(24)), ["20 bytes, must have 24"]),
         (safetensors_bytes(GOOD, bytes(31)), ["'b'", "[24, 32]", "31 bytes"]),
         (safetensors_bytes({"q": entry("F4", [2, 3], 0, 3)}, bytes(3)), ["0 matrices"]),
+        (safetensors_bytes({"w": entry("F32", [0, 3], 0, 0)}), ["shape (0, 3)", "a row for each class"]),
         (safetensors_bytes({"w": entry("I8", [2, 3], 0, 6)}, bytes(6)), ["scales", "LinearHead.save"]),
         (safetensors_bytes({"__metadata__": {"format": _head_files.FORMAT}} | GOOD, bytes(32)), ["no tensor 'weight'"]),
         (
@@ -333,7 +337,7 @@ def test_tensors_off_their_alignment_are_copied(tmp_path, weight):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy"])
-def test_opening_takes_no_time_whatever_the_size(tmp_path, suffix):
+def test_opening_reads_nothing_but_the_header(tmp_path, suffix):
     path = tmp_path / f"large{suffix}"
     shape = (1 << 20, 1024)  # 4 GiB, which the disk does not hold
     if suffix == ".npy":
@@ -342,13 +346,12 @@ def test_opening_takes_no_time_whatever_the_size(tmp_path, suffix):
         header = json.dumps({"w": entry("F32", list(shape), 0, 4 << 30)}).encode()
         path.write_bytes(safetensors_bytes(header.ljust(96)))  # aligned, as the package does
         os.truncate(path, path.stat().st_size + (4 << 30))
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        head = sf.LinearHead.open(path)
-        times.append(time.perf_counter() - started)
-        assert (head.n_classes, head.width) == shape
-    assert min(times) < 0.05  # a millisecond, where nothing else runs
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    head = sf.LinearHead.open(path)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert (head.n_classes, head.width) == shape
+    assert after.ru_minflt - before.ru_minflt < 10_000  # pages touched; the file has a million
+    assert after.ru_maxrss - before.ru_maxrss < 50_000  # KB
 
 
 def opened_or_refused(path):
@@ -365,6 +368,9 @@ def opened_or_refused(path):
     for part in head[:5]:
         if isinstance(part, np.ndarray):
             part.tobytes()
+    scorer = sf.LinearHead.open(path)
+    k = min(3, scorer.n_classes)
+    assert scorer.score(np.ones((2, scorer.width)), k).indices.shape == (2, k)
     return head
 
 

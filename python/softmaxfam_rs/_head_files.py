@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from . import _safetensors
 from ._head_weights import widened
+from ._npy import open_npy
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     AnyPath = str | os.PathLike[str]
@@ -89,14 +89,14 @@ def open_matrix(path: AnyPath, name: str | None = None) -> tuple[NDArray[Any], s
         Where it is damaged or something else, or holds no such matrix.
     """
     if _suffix(path) == ".npy":
-        array = _npy(path, name)
+        array = _array(path, name)
         if array.ndim != 2:  # noqa: PLR2004  a matrix
             raise ValueError(f"{os.fspath(path)} has shape {array.shape}, must have two axes, a row for each class")
         return array, array.dtype.name
     with Path(path).open("rb") as file:
         contents = _safetensors.read_contents(path, file)
         tensor = _chosen(path, contents, name)
-        return _safetensors.mapped(path, file, tensor), KINDS[tensor.dtype]
+        return _safetensors.map_tensor(path, file, tensor), KINDS[tensor.dtype]
 
 
 def open_vector(path: AnyPath, name: str | None = None) -> NDArray[np.float32]:
@@ -110,7 +110,7 @@ def open_vector(path: AnyPath, name: str | None = None) -> NDArray[np.float32]:
         Where it is damaged or something else, or holds no such vector.
     """
     if _suffix(path) == ".npy":
-        array = _npy(path, name)
+        array = _array(path, name)
         if array.ndim != 1:
             raise ValueError(f"{os.fspath(path)} has shape {array.shape}, must have one axis, a number for each class")
         return widened(array, array.dtype.name)
@@ -152,7 +152,7 @@ def open_head(path: AnyPath, *, weight: str | None = None, bias: AnyPath | None 
             apart = _vector(path, file, contents, os.fspath(bias))
         elif ours and apart is None and "bias" in tensors:
             apart = _vector(path, file, contents, "bias")
-        head = StoredHead(_safetensors.mapped(path, file, tensor), KINDS[tensor.dtype], apart)
+        head = StoredHead(_safetensors.map_tensor(path, file, tensor), KINDS[tensor.dtype], apart)
         if head.kind == "int8":
             if metadata.get("format") != FORMAT:
                 raise ValueError(
@@ -206,49 +206,11 @@ def _is_name(path: AnyPath, bias: AnyPath) -> bool:
     return Path(path).suffix == SAFETENSORS and isinstance(bias, str) and not is_file
 
 
-def _npy(path: AnyPath, name: str | None) -> NDArray[Any]:
-    """Map a .npy file of real floats."""
+def _array(path: AnyPath, name: str | None) -> NDArray[Any]:
+    """Map the array of a .npy file."""
     if name is not None:
         raise ValueError(f"{name!r} is the name of a tensor, but {os.fspath(path)} holds one array without a name")
-    with Path(path).open("rb") as file:
-        size = _safetensors.file_size(path, file)
-        shape, order, dtype = _npy_header(path, file)
-        if dtype.kind != "f" or dtype.itemsize > 8:  # noqa: PLR2004  float64
-            raise ValueError(
-                f"{os.fspath(path)} has dtype {dtype}, must be float16, float32 or float64; "
-                f"bfloat16, whose name NumPy does not save, goes into {SAFETENSORS}"
-            )
-        start, needed = file.tell(), math.prod(shape) * dtype.itemsize
-        if not needed <= size - start:
-            raise ValueError(
-                f"{os.fspath(path)} is damaged or truncated: shape {_safetensors.short(shape)} of {dtype} has "
-                f"{_safetensors.short(needed)} bytes, must be at most {size - start}, what follows its header; copy it "
-                f"again, or write it anew"
-            )
-        try:
-            if needed == 0:
-                return np.empty(shape, dtype)
-            return np.require(np.memmap(file, dtype, "r", start, shape, order), requirements="A")
-        except (OSError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)} cannot be mapped into memory: {error}") from error
-
-
-def _npy_header(path: AnyPath, file: Any) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:  # noqa: ANN401
-    """Read the header of a .npy file: shape, order "C" or "F", dtype."""
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in {(1, 0), (2, 0)}:
-            raise ValueError(f"its version is {version}, must be 1.0 or 2.0, of arrays without fields")  # noqa: TRY301
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if any(axis < 0 for axis in shape):
-            raise ValueError("its shape has a negative size")  # noqa: TRY301
-    except Exception as error:
-        # NumPy parses the header as Python: what it raises for one that is damaged has no end
-        raise ValueError(
-            f"{os.fspath(path)} is damaged, truncated or no .npy file: {str(error)[:200]}; save it with numpy.save"
-        ) from error
-    return shape, "F" if fortran else "C", dtype
+    return open_npy(path)
 
 
 def _chosen(path: AnyPath, contents: _safetensors.Contents, name: str | None) -> _safetensors.Tensor:
@@ -289,7 +251,7 @@ def _vector(
             f"{_listed(vectors)}"
         )
     tensor = contents.tensors[name]
-    return widened(_safetensors.mapped(path, file, tensor), KINDS[tensor.dtype])
+    return widened(_safetensors.map_tensor(path, file, tensor), KINDS[tensor.dtype])
 
 
 def _options(path: AnyPath, metadata: dict[str, str]) -> dict[str, Any]:
@@ -306,6 +268,8 @@ def _options(path: AnyPath, metadata: dict[str, str]) -> dict[str, Any]:
 def _fitting(path: AnyPath, head: StoredHead) -> StoredHead:
     """Return a head whose parts have a number for each class."""
     classes = head.weight.shape[0]
+    if classes == 0:
+        raise ValueError(f"{os.fspath(path)} has a matrix of shape {head.weight.shape}, must have a row for each class")
     for name, part, shape in (
         ("bias", head.bias, (classes,)),
         ("scales", head.scales, (classes,)),

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 import sys
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
+from ._mapped_files import file_size, mapped, short
 from ._whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -77,14 +77,6 @@ def damaged(path: Path, found: str) -> ValueError:
     )
 
 
-def file_size(path: Path, file: IO[bytes]) -> int:
-    """Return the size of an open file in bytes; devices and pipes are refused."""
-    state = os.fstat(file.fileno())
-    if not stat.S_ISREG(state.st_mode):
-        raise ValueError(f"{os.fspath(path)} is no regular file, must be one to be mapped into memory; copy it to one")
-    return state.st_size
-
-
 def read_contents(path: Path, file: IO[bytes]) -> Contents:
     """Read and check the header of an open file."""
     refuse_other_byte_orders()
@@ -101,16 +93,9 @@ def read_contents(path: Path, file: IO[bytes]) -> Contents:
     return Contents({name: _tensor(path, name, entry, data, size) for name, entry in header.items()}, metadata)
 
 
-def mapped(path: Path, file: IO[bytes], tensor: Tensor) -> NDArray[Any]:
+def map_tensor(path: Path, file: IO[bytes], tensor: Tensor) -> NDArray[Any]:
     """Map a tensor of a dtype in `NUMPY`; one that is not aligned to its numbers is copied."""
-    dtype = np.dtype(NUMPY[tensor.dtype])
-    if tensor.start == tensor.stop:
-        return np.empty(tensor.shape, dtype)  # no memory can be mapped for nothing
-    try:
-        array = np.memmap(file, dtype=dtype, mode="r", offset=tensor.start, shape=tensor.shape)
-    except (OSError, ValueError, TypeError) as error:  # the file shrank since, or the system maps no more
-        raise ValueError(f"{os.fspath(path)} cannot be mapped into memory: {error}") from error
-    return np.require(array, requirements="A")
+    return mapped(path, file, np.dtype(NUMPY[tensor.dtype]), tensor.start, tensor.shape)
 
 
 def write(path: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]], metadata: Mapping[str, str]) -> None:
@@ -200,12 +185,3 @@ def _are_sizes(numbers: Any) -> TypeGuard[list[int]]:  # noqa: ANN401
     if not isinstance(numbers, list) or len(numbers) > MOST_AXES:
         return False
     return all(type(number) is int and 0 <= number <= sys.maxsize for number in numbers)
-
-
-def short(value: object) -> str:
-    """Show what a file held, which may be of any length."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested without end, or an int of too many digits to show
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"  # noqa: PLR2004  a line
