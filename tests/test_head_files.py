@@ -238,6 +238,26 @@ GOOD = {"w": entry("F32", [2, 3], 0, 24), "b": entry("F32", [2], 24, 32)}
             safetensors_bytes({"__metadata__": {"format": _head_files.FORMAT}, "weight": GOOD["w"]}, bytes(24)),
             ["temperature", "first_class"],
         ),
+        *(
+            (
+                safetensors_bytes(
+                    {
+                        "__metadata__": {"format": _head_files.FORMAT, "temperature": heat, "first_class": first},
+                        "weight": GOOD["w"],
+                    },
+                    bytes(24),
+                ),
+                ["temperature > 0", "first_class"],
+            )
+            for heat, first in (
+                ("0", "0"),
+                ("nan", "0"),
+                ("hot", "0"),
+                ("1", "-1"),
+                ("1", "1.5"),
+                ("1", str(2**63 - 2)),
+            )
+        ),
     ],
 )
 def test_a_damaged_safetensors_file_is_one_clear_error(tmp_path, content, words):

@@ -143,6 +143,23 @@ def test_safetensors_with_names_and_types(run, files, tmp_path):
             np.testing.assert_array_equal(found["log_probs"], wanted.log_probs)
 
 
+def test_a_shard_has_its_own_classes(run, files, tmp_path):
+    arrays, options = files
+    head = sf.LinearHead(arrays["weight"], first_class=1000)
+    head.save(tmp_path / "shard.safetensors")
+    np.save(tmp_path / "target.npy", arrays["target"] + 1000)
+    out = ("--out", tmp_path / "out.npz")
+    shard = ("--weight", tmp_path / "shard.safetensors", *of(options, "query"), *out)
+    run(*shard, *of(options, "target"))
+    with np.load(tmp_path / "out.npz") as found:
+        wanted = head.score(arrays["query"], target=arrays["target"] + 1000)
+        np.testing.assert_array_equal(found["indices"], wanted.indices)
+        np.testing.assert_array_equal(found["target_log_prob"], wanted.target_log_prob)
+    run(*shard, "--map", "entmax")
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(sf.SparseRows(**found).to_dense(), head.entmax(arrays["query"]).to_dense())
+
+
 def test_no_queries(run, files, tmp_path):
     arrays, options = files
     np.save(tmp_path / "query.npy", arrays["query"][:0])

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Asking = tuple[int, NDArray[np.int64] | None, NDArray[np.bool_] | None, Excluded | None]
 
 
+LAST_CLASS = 2**63 - 1  # of int64
+
+
 class LinearHead:
     """Scores h W^T + b of all classes for queries h, of which only what is asked for is kept.
 
@@ -230,8 +233,8 @@ class LinearHead:
         self.dtype = wanted
         self.bias = None if bias is None else _vector("bias", bias)
         self.temperature, self.first_class = float(temperature), operator.index(first_class)
-        if self.first_class < 0:
-            raise ValueError(f"first_class is {first_class}, must be 0 or more")
+        if not 0 <= self.first_class <= LAST_CLASS - self.n_classes:
+            raise ValueError(f"first_class is {first_class}, must be 0 or more, and the classes below 2^63")
         self._head = _core.Head(self._rows, self._scales, self.bias, self.temperature, self.first_class)
 
     def score(

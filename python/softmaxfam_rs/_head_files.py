@@ -28,6 +28,7 @@ SAFETENSORS = ".safetensors"
 KINDS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I8": "int8"}
 DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
 FLOATS = ("F32", "F16", "BF16", "F64")
+LARGEST_FIRST_CLASS = 2**62  # with all classes after it an int64
 MOST_NAMES = 12  # in a message
 
 
@@ -258,11 +259,11 @@ def _options(path: AnyPath, metadata: dict[str, str]) -> dict[str, Any]:
     """Return temperature and first class of a file of `save_head`."""
     try:
         temperature, first = float(metadata["temperature"]), int(metadata["first_class"])
-        if math.isfinite(temperature) and temperature > 0 and 0 <= first < 2**63:
+        if math.isfinite(temperature) and temperature > 0 and 0 <= first <= LARGEST_FIRST_CLASS:
             return {"temperature": temperature, "first_class": first}
     except (KeyError, ValueError):
         pass
-    raise _safetensors.damaged(path, "its metadata must have a temperature > 0 and a first_class >= 0")
+    raise _safetensors.damaged(path, "its metadata must have a temperature > 0, and a first_class from 0 to 2^62")
 
 
 def _fitting(path: AnyPath, head: StoredHead) -> StoredHead:

@@ -107,7 +107,7 @@ def score(
     try:
         speed = run(work, kept, finished)
         whole = kept.folder / f"whole{out.suffix}"
-        tables.write(whole, work.batches, kept.load, work.head.n_classes)
+        tables.write(whole, work.batches, kept.load, work.head.first_class + work.head.n_classes)
         whole.replace(out)
         kept.remove()
     except KeyboardInterrupt:
@@ -136,7 +136,7 @@ def prepared(
     queries, kind = open_matrix(*split_name(query))
     if queries.shape[1] != head.width:
         raise ValueError(f"{query} has shape {queries.shape}, must have {head.width} columns, as {weight}")
-    targets = None if target is None else opened_targets(Path(target), len(queries), head.n_classes)
+    targets = None if target is None else opened_targets(Path(target), len(queries), head)
     return Work(head, queries, kind, targets, map_, k, alpha, batch or fitting_batch(head, map_))
 
 
@@ -147,7 +147,7 @@ def fitting_batch(head: sf.LinearHead, map_: Map) -> int:
     return max(1, min(max(by_time, SMALLEST_BATCH), LARGEST_BATCH, by_memory))
 
 
-def opened_targets(path: Path, queries: int, classes: int) -> NDArray[np.int64]:
+def opened_targets(path: Path, queries: int, head: sf.LinearHead) -> NDArray[np.int64]:
     """Read a class for each query."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -156,9 +156,10 @@ def opened_targets(path: Path, queries: int, classes: int) -> NDArray[np.int64]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu" or array.shape != (queries,):
         what = f"dtype {array.dtype} and shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
         raise ValueError(f"{path} has {what}, must have integers of shape ({queries},), a class for each query")
-    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    first, last = head.first_class, head.first_class + head.n_classes - 1
+    wrong = np.flatnonzero((array < first) | (array > last))
     if wrong.size:
-        raise ValueError(f"{path} holds {array[wrong[0]]} for query {wrong[0]}, must lie in [0, {classes - 1}]")
+        raise ValueError(f"{path} holds {array[wrong[0]]} for query {wrong[0]}, must lie in [{first}, {last}]")
     return array.astype(np.int64)
 
 
