@@ -38,6 +38,7 @@ def test_demo_of_a_text_of_ones_own(tmp_path):
     said = run("demo", "--text", tmp_path / "text.txt", "--words", 20, "--out", tmp_path / "demo")
     assert "logsumexp" in said and "SciPy" in said
     assert (tmp_path / "demo" / "support.png").stat().st_size > 1000
+    assert "what follows, of 15 words" in said and "LinearHead" in said
     assert "negatives of" in said and "NumPy, choice(p=)" in said
     assert (tmp_path / "demo" / "negatives.png").stat().st_size > 1000
     assert "cannot be read" in run("demo", "--text", tmp_path / "none.txt", fails=True)

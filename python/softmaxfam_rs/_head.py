@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    AnyPath = str | os.PathLike[str]
     Array = Any  # of NumPy, or of another library
     Excluded = tuple[NDArray[np.int64], NDArray[np.int64]]
     Asking = tuple[int, NDArray[np.int64] | None, NDArray[np.bool_] | None, Excluded | None]
+
+
+LAST_CLASS = 2**63 - 1  # of int64
 
 
 class LinearHead:
@@ -108,6 +113,93 @@ class LinearHead:
         head._build(array, kind, bias, dtype, temperature, first_class, prepack=prepack, exact=exact)  # noqa: SLF001
         return head
 
+    @classmethod
+    def open(
+        cls,
+        path: AnyPath,
+        /,
+        *,
+        weight: str | None = None,
+        bias: AnyPath | Array | None = None,
+        dtype: str | None = None,
+        temperature: float | None = None,
+        first_class: int | None = None,
+        prepack: bool = False,
+        exact: AnyPath | Array | None = None,
+    ) -> Self:
+        """Map a class matrix from a file into memory: of any size at once, its pages are read when they are scored.
+
+        Parameters
+        ----------
+        path : str or path
+            A .npy file, or a .safetensors file: one of `save`, with all that it holds, or a model's.
+        weight : str, optional
+            The name of the matrix in a .safetensors file; without it the only one.
+        bias : str, path or array, optional
+            A tensor of the file, a file of its own ("bias.npy", "other.safetensors:name"), or an array.
+        temperature, first_class : optional
+            Those of the file by default, else 1.0 and 0.
+        dtype, prepack : optional
+            As for `LinearHead`; what they ask for is a copy.
+        exact : str, path or array, optional
+            As for `LinearHead`, or a file with the matrix: "model.safetensors:name".
+
+        Raises
+        ------
+        OSError
+            Where a file cannot be opened.
+        ValueError
+            Where a file is damaged, truncated or something else, or holds nothing by these names: the message lists
+            what there is.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, softmaxfam_rs as sf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/weight.npy", np.eye(3, dtype=np.float32))
+        ...     sf.LinearHead.open(f"{folder}/weight.npy", temperature=0.5).score([0.0, 1.0, 0.0], k=1).indices
+        array([1])
+        """
+        from . import _head_files as files  # noqa: PLC0415  for those who open files
+
+        named = isinstance(bias, str | os.PathLike)
+        stored = files.open_head(path, weight=weight, bias=bias if named else None)
+        rows, kind = stored.weight, stored.kind
+        if kind not in {"bfloat16", "int8"}:
+            rows, kind = matrix("weight", rows)
+        return cls._of_storage(
+            rows,
+            kind,
+            stored.bias if named or bias is None else bias,
+            scales=stored.scales,
+            norms=stored.norms,
+            dtype=dtype,
+            temperature=stored.temperature if temperature is None else temperature,
+            first_class=stored.first_class if first_class is None else first_class,
+            prepack=prepack,
+            exact=files.open_exact(exact) if isinstance(exact, str | os.PathLike) else exact,
+        )
+
+    def save(self, path: AnyPath, /) -> None:
+        """Write the head to one .safetensors file, which other programs read too; it is never half-written.
+
+        The exact matrix of a head in low precision is not in it: give it to `open` again as `exact`.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, softmaxfam_rs as sf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     head = sf.LinearHead(np.eye(3, dtype=np.float32), [1, 2, 3], dtype="int8", temperature=0.5)
+        ...     head.save(f"{folder}/head.safetensors")
+        ...     sf.LinearHead.open(f"{folder}/head.safetensors")
+        <LinearHead: 3 classes, width 3, int8, bias, temperature 0.5>
+        """
+        from . import _head_files as files  # noqa: PLC0415  for those who save files
+
+        norms = self._norms if self.dtype == "int8" else None
+        parts = (self._rows, self.dtype, self.bias, self._scales, norms, self.temperature, self.first_class)
+        files.save_head(path, files.StoredHead(*parts))
+
     _scales: NDArray[np.float32] | None = None
     _norms: NDArray[np.float32] | None = None
 
@@ -141,8 +233,8 @@ class LinearHead:
         self.dtype = wanted
         self.bias = None if bias is None else _vector("bias", bias)
         self.temperature, self.first_class = float(temperature), operator.index(first_class)
-        if self.first_class < 0:
-            raise ValueError(f"first_class is {first_class}, must be 0 or more")
+        if not 0 <= self.first_class <= LAST_CLASS - self.n_classes:
+            raise ValueError(f"first_class is {first_class}, must be 0 or more, and the classes below 2^63")
         self._head = _core.Head(self._rows, self._scales, self.bias, self.temperature, self.first_class)
 
     def score(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +14,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 import softmaxfam_rs as sf
+
+from . import continuations
+from .measure import peak, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ def demo(
     console.print(neighbours(vocabulary, scores, show))
     console.print(figures(scores))
     console.print(f"support and mass by alpha: {plotted(scores, out)}\n")
+    console.print(*continued(whole, vocabulary, show), sep="\n")
     counts = Counter(tokens_of(whole))
     console.print(negatives(counts))
     console.print(f"drawn and wanted frequencies: {frequencies(counts, out)}")
@@ -67,8 +69,7 @@ def scored(text: str, words: int) -> tuple[list[str], NDArray[np.float32]]:
     vocabulary = [word for word, _ in Counter(tokens).most_common(words)]
     if len(vocabulary) < 10:  # noqa: PLR2004  fewer words make no table
         raise typer.BadParameter(f"the text has {len(vocabulary)} distinct words, must have at least 10")
-    number = {word: index for index, word in enumerate(vocabulary)}
-    ids = np.array([number.get(token, -1) for token in tokens])
+    ids = numbered(tokens, vocabulary)
     counts = np.zeros((len(vocabulary), len(vocabulary)), dtype=np.float32)
     with Progress(transient=True) as progress:
         for distance in progress.track(range(1, WINDOW + 1), description="counting neighbours"):
@@ -85,6 +86,24 @@ def scored(text: str, words: int) -> tuple[list[str], NDArray[np.float32]]:
 def tokens_of(text: str) -> list[str]:
     """Return the words of a text in their order."""
     return re.findall(r"[a-z][a-z_']+", text.lower())
+
+
+def numbered(tokens: list[str], vocabulary: list[str]) -> NDArray[np.int64]:
+    """Return the place in the vocabulary of each word, -1 of those that are not in it."""
+    number = {word: index for index, word in enumerate(vocabulary)}
+    return np.array([number.get(token, -1) for token in tokens])
+
+
+def continued(text: str, vocabulary: list[str], show: int) -> list[Table | str]:
+    """Show which words follow which, and what it takes to find out, where SciPy makes the embeddings."""
+    try:
+        counts = continuations.followers(numbered(tokens_of(text), vocabulary), len(vocabulary))
+        queries, weight = continuations.embedded(counts)
+    except ModuleNotFoundError:
+        return ["SciPy is not installed: no embeddings of words"]
+    head = sf.LinearHead(weight)
+    table = continuations.continued(vocabulary, counts, queries, head, show)
+    return [table, continuations.compared(queries, weight, head)]
 
 
 def neighbours(vocabulary: list[str], scores: NDArray[np.float32], show: int) -> Table:
@@ -177,25 +196,6 @@ def numpy_sparsemax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     tau = np.take_along_axis(sums, support - 1, axis=1) / support
     probabilities: NDArray[np.float32] = np.maximum(scores - tau, 0).astype(scores.dtype)
     return probabilities
-
-
-def timed(work: Callable[[], Any]) -> float:
-    """Return the best time of three runs, in seconds."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak(work: Callable[[], Any]) -> float:
-    """Return the most memory that a run holds beyond what it was given, in MB, as NumPy's allocator reports it."""
-    tracemalloc.start()
-    work()
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return most / 1e6
 
 
 def pyplot() -> Any:  # noqa: ANN401  an optional module
