@@ -3,12 +3,12 @@
 mod across;
 mod beside;
 mod budget;
-mod entmax;
+pub(crate) mod entmax;
 pub(crate) mod expsum;
 mod gradients;
 pub(crate) mod logsumexp;
-mod softmax;
-mod strips;
+pub(crate) mod softmax;
+pub(crate) mod strips;
 mod topk;
 mod tsallis;
 

@@ -96,7 +96,7 @@ fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
 
 /// A quotient as the sum of two numbers of the real type.
 #[inline(always)]
-fn quotient_in_two<R: Real>(numerator: f64, divisor: f64) -> [R; 2] {
+pub(crate) fn quotient_in_two<R: Real>(numerator: f64, divisor: f64) -> [R; 2] {
     let quotient = numerator / divisor;
     let high: f64 = R::of_f64(quotient).into();
     // in f64 there is nothing left of the quotient itself; what the division lost makes the low part
@@ -392,7 +392,7 @@ fn store_then_scale_blocks<I: Isa, E: Element, N: Normal>(
 
 /// Multiplies terms by a factor that is the sum of two numbers.
 #[inline(always)]
-fn scale_block<I: Isa, E: Element>(isa: I, factor: [E::Real; 2], terms: &mut [E]) {
+pub(crate) fn scale_block<I: Isa, E: Element>(isa: I, factor: [E::Real; 2], terms: &mut [E]) {
     let (lanes, n) = (E::Real::lanes(isa), LanesOf::<I, E>::N);
     let (high, low) = (lanes.splat(factor[0]), lanes.splat(factor[1]));
     let mut vectors = terms.chunks_exact_mut(n);

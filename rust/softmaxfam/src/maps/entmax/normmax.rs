@@ -86,8 +86,7 @@ impl<E: Element> Kernel for NormmaxRow<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { solver, row, alpha, temperature, results, out } = self;
-        let a = if alpha == f64::INFINITY { 1.0 } else { (alpha - 1.0) / alpha };
-        let order = Order { a, temperature: temperature * a, has_cut: true };
+        let order = Order::of_normmax(alpha, temperature);
         match solver.solve(isa, row, order) {
             Solved::Undefined => out.fill(row, E::NAN),
             Solved::Absent => out.fill(row, E::ZERO),
