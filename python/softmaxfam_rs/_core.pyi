@@ -22,6 +22,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "loss",
     "normmax",
     "sample_scores",
     "set_num_threads",
@@ -131,3 +132,19 @@ class Proposal:
 def sample_scores(
     scores: object, m: int, axis: int, present: object, temperature: _PerRow, place: _Place, unique: bool, /
 ) -> tuple[_Array, _Array, _Array | None]: ...
+def loss(
+    kind: str,
+    scores: object,
+    target: object,
+    parameter: _PerRow,
+    axis: int,
+    present: object,
+    temperature: _PerRow,
+    weight: object,
+    ignored: int | None,
+    smoothing: float,
+    reduction: str,
+    factor: _PerRow,
+    gradient: str,
+    /,
+) -> object: ...

@@ -7,7 +7,7 @@
 //! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `samplers`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -17,6 +17,7 @@ mod exchange;
 mod frame;
 mod gradients;
 mod list;
+mod losses;
 mod maps;
 mod reductions;
 mod samplers;
@@ -31,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     reductions::register(module)?;
     sparse::register(module)?;
     gradients::register(module)?;
+    losses::register(module)?;
     samplers::register(module)?;
     exchange::register(module)?;
     config::register(module)

@@ -320,6 +320,17 @@ fn the_edges_of_the_contract() {
             let found = run(kind, &view, Target::Classes(&label), &Options::default(), &how);
             assert_eq!((found.losses[0], &found.gradient[..]), (0.0, &[0.0; 3][..]));
         }
+        let (nan, no_share) = ([f64::NAN, 1.0, 2.0], [0.0; 3]);
+        let (view, shares) = (Rows::new(&nan, 3).unwrap(), Rows::new(&no_share, 3).unwrap());
+        if !is_rankmax(kind) {
+            let found = run(kind, &view, Target::Shares(&shares), &Options::default(), &LossOptions::default());
+            assert_eq!((found.losses[0], &found.gradient[..]), (0.0, &[0.0; 3][..]), "{kind:?}");
+            let negative = Rows::new(&[-0.5, 0.5, 1.0], 3).unwrap();
+            let view = Rows::new(&[0.0, 1.0, 2.0], 3).unwrap();
+            let found = run(kind, &view, Target::Shares(&negative), &Options::default(), &LossOptions::default());
+            // cross entropy is linear in the shares, entropies have none that are negative
+            assert_eq!(found.losses[0].is_nan(), !matches!(kind, Loss::CrossEntropy), "{kind:?}");
+        }
         let mask = [0_u8; 3];
         let mask = Rows::new(&mask, 3).unwrap();
         let view = Rows::new(&[1.0, 2.0, 3.0], 3).unwrap();

@@ -81,6 +81,10 @@ impl<E: AsReal> RowLoss<E> for CrossEntropy<'_, E> {
             (_, Some(shares)) => shares.total,
             _ => unreachable!("a row has a class or shares"),
         };
+        if shares.is_some() && weight == 0.0 && wanted.is_nothing(row, classes) {
+            sink.fill(row, classes, 0.0);
+            return 0.0;
+        }
         let undefined = |sink: &mut Gradients<'_, E>| {
             sink.fill(row, classes, f64::NAN);
             f64::NAN

@@ -318,8 +318,11 @@ impl<'a> FenchelYoung<'a> {
 
     /// The target is a distribution.
     fn of_shares(&mut self, row: usize, sink: &mut dyn Sink) -> f64 {
-        let Some(of) = self.solved(row) else { return self.undefined(row, sink) };
         let wanted = self.wanted;
+        let Some(of) = self.solved(row) else {
+            let is_nothing = wanted.is_nothing(row, self.scores.classes());
+            return if is_nothing { self.nothing(row, sink) } else { self.undefined(row, sink) };
+        };
         let present = if wanted.is_smoothed() { self.scores.present(row) } else { 0 };
         let shares = |from: usize, z: &[f64], y: &mut [f64]| {
             wanted.shares(row, from, |at| z[at] > f64::NEG_INFINITY, present, y);

@@ -1,6 +1,7 @@
 //! What rows should have been: classes or distributions, smoothed, weighted, or ignored.
 
 use crate::error::{Error, Result};
+use crate::maps::strips::STRIP;
 use crate::options::PerRow;
 use crate::rows::{Rows, Source};
 use crate::simd::Element;
@@ -199,6 +200,16 @@ impl<'a> Wanted<'a> {
             0.0 => OfRow::Nothing,
             weight => OfRow::Class(class, weight),
         }
+    }
+
+    /// Whether nothing is wanted of a row given in shares, whatever its scores.
+    pub(super) fn is_nothing(&self, row: usize, classes: usize) -> bool {
+        let mut strip = [0.0; STRIP];
+        (0..classes).step_by(STRIP).all(|from| {
+            let strip = &mut strip[..STRIP.min(classes - from)];
+            self.shares(row, from, |_| true, classes, strip);
+            strip.iter().all(|share| *share == 0.0)
+        })
     }
 
     /// (label, what it keeps, what each class present gets) of a smoothed label without weights.
