@@ -39,6 +39,7 @@ bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax
 	$(BIN)/python benches/samplers.py
 	$(BIN)/python benches/torch_backend.py
 	$(BIN)/python benches/heads.py
+	$(BIN)/python benches/losses.py
 
 wheel: $(BIN)/.tools rust ## build a wheel into dist/
 	$(BIN)/maturin build --release --out dist

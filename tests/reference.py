@@ -94,3 +94,28 @@ def sparsemax64(x):
     sizes = np.arange(1, x.shape[-1] + 1)
     support = (sizes * z > sums).sum(axis=-1, keepdims=True)
     return np.maximum(x - np.take_along_axis(sums, support - 1, axis=-1) / support, 0)
+
+
+def tsallis(p, alpha):
+    """Omega of probabilities, 50 digits: (sum p^alpha - 1) / (alpha (alpha - 1)) and its limits, for sum p = 1."""
+    p = [v for v in p if v > 0]
+    if alpha == np.inf:
+        return mpmath.mpf(0)
+    alpha = mpmath.mpf(alpha)
+    if alpha == 1:
+        return mpmath.fsum(v * mpmath.log(v) for v in p)
+    return mpmath.fsum(v**alpha - v for v in p) / (alpha * (alpha - 1))
+
+
+def entmax_loss(x, y, alpha, temperature=1):
+    """The Fenchel-Young loss as it is defined, and its gradient, 50 digits."""
+    z = [mpmath.mpf(float(v)) / mpmath.mpf(temperature) for v in x]
+    y = [mpmath.mpf(v) for v in y]
+    if alpha == np.inf:
+        ties = [v == max(z) for v in z]
+        p = [mpmath.mpf(int(tie)) / sum(ties) for tie in ties]
+    else:
+        p = entmax(x, alpha, temperature)
+    along = mpmath.fsum((a - b) * v for a, b, v in zip(p, y, z, strict=True) if v > -np.inf)
+    value = along - tsallis(p, alpha) + tsallis(y, alpha)
+    return value, [(a - b) / mpmath.mpf(temperature) for a, b in zip(p, y, strict=True)]

@@ -63,6 +63,61 @@ def each(function, alphas):
     return {f"alpha {alpha}": lambda a, alpha=alpha: function(a(EDGES), alpha, where=a(MASK)) for alpha in alphas}
 
 
+LABELS = np.array([0, 6, 2, 3, 5, 1])
+SHARES = np.random.default_rng(11).dirichlet(np.full(7, 0.5), 6)
+SHARES[0] = LABELS[0] == np.arange(7)
+SHARES[4, :4] = 0  # absent classes
+SHARES[4] /= SHARES[4].sum()
+CLASS_WEIGHTS = np.array([1.0, 0.5, 0.0, 2.0, 1.0, 3.0, 0.25])
+
+
+def losses(function, *parameters, shares=True):
+    """Cases of a loss: edges, masks, axes, temperatures, weights, reductions; of distributions too."""
+    of_labels = {
+        "labels": lambda a: function(a(EDGES), a(LABELS), *parameters, reduction="none"),
+        "where": lambda a: function(a(EDGES), a(LABELS), *parameters, where=a(MASK), reduction="none"),
+        "weight, ignored": lambda a: function(
+            a(SCORES), a(LABELS), *parameters, weight=a(CLASS_WEIGHTS), ignore_index=5
+        ),
+        "a list of weights": lambda a: function(
+            a(SCORES), a(LABELS), *parameters, weight=CLASS_WEIGHTS.tolist(), reduction="sum"
+        ),
+        "temperatures": lambda a: function(
+            a(EDGES), a(LABELS), *parameters, temperature=a(TEMPERATURES), reduction="none"
+        ),
+        "three axes": lambda a: function(
+            a(EDGES.reshape(2, 3, 7)), a(LABELS[:2, None].repeat(7, 1) % 3), *parameters, axis=1, reduction="none"
+        ),
+        "axis 0": lambda a: function(a(SCORES), a(LABELS.repeat(2)[:7] % 6), *parameters, axis=0),
+        "0-d": lambda a: function(a(SCORES[0, 0]), a(np.array(0)), *parameters),
+        "no rows": lambda a: function(a(np.empty((0, 3))), a(np.empty(0, int)), *parameters, reduction="none"),
+    }
+    of_shares = {
+        "shares": lambda a: function(a(EDGES), a(SHARES), *parameters, reduction="none"),
+        "shares, weight": lambda a: function(a(SCORES), a(SHARES), *parameters, weight=a(CLASS_WEIGHTS)),
+        "smoothing": lambda a: function(
+            a(SCORES), a(LABELS), *parameters, label_smoothing=0.2, where=a(MASK), reduction="none"
+        ),
+        "smoothing, weight": lambda a: function(
+            a(SCORES), a(LABELS), *parameters, label_smoothing=0.2, weight=a(CLASS_WEIGHTS), ignore_index=1
+        ),
+    }
+    return of_labels | of_shares if shares else of_labels
+
+
+def orders(function, alphas):
+    """Cases of a loss for each of some orders, as numbers."""
+    return {
+        f"alpha {alpha}": lambda a, alpha=alpha: function(a(EDGES), a(SHARES), alpha, where=a(MASK), reduction="none")
+        for alpha in alphas
+    }
+
+
+def both(name, cases):
+    """Cases of a loss and of its gradient."""
+    return {full: cases(getattr(sf, full)) for full in (name, f"{name}_and_grad")}
+
+
 PRESENT = MASK.sum(axis=1, keepdims=True)
 CASES = {
     "logsumexp": {
@@ -144,13 +199,39 @@ CASES = {
 }
 
 
+CASES |= both(
+    "entmax_loss",
+    lambda of: {
+        **losses(of),
+        **orders(of, [0.5, 1.0, 1.0 + 1e-4, 1.3, 2.0, 2.5, 8.0, INF]),
+        "alphas": lambda a: of(a(EDGES), a(LABELS), a(ALPHAS), reduction="none"),
+        "alphas, shares": lambda a: of(a(SCORES), a(SHARES), a(ALPHAS), temperature=0.5),
+    },
+)
+CASES |= both("sparsemax_loss", losses)
+CASES |= both("cross_entropy", losses)
+CASES |= both("perceptron_loss", losses)
+CASES |= both(
+    "normmax_loss",
+    lambda of: {
+        **losses(of),
+        **orders(of, [1.2, 5.0, INF]),
+        "alphas": lambda a: of(a(SCORES), a(SHARES), a(ALPHAS + 1), reduction="none"),
+    },
+)
+CASES |= both(
+    "rankmax_loss",
+    lambda of: {**losses(of, shares=False), "margin": lambda a: of(a(SCORES), a(LABELS), margin=0.3, reduction="none")},
+)
+
+
 def test_every_function_has_cases():
     assert set(CASES) == set(FUNCTIONS)
 
 
 def of_dtype(dtype):
-    """Bring arrays of float64 to a dtype, masks as they are."""
-    return lambda values: values if values.dtype == bool else values.astype(dtype_of(dtype))
+    """Bring arrays of float64 to a dtype, masks and class ids as they are."""
+    return lambda values: values.astype(dtype_of(dtype)) if values.dtype == float else values
 
 
 def assert_near(got, expected, slack):

@@ -11,6 +11,8 @@ jnp = jax.numpy
 SCORES = np.random.default_rng(3).standard_normal((3, 6))
 G = np.random.default_rng(4).standard_normal((3, 6))
 MASK = np.random.default_rng(5).random((3, 6)) > 0.3
+LABELS = np.array([0, 4, 2])
+SHARES = np.random.default_rng(6).dirichlet(np.ones(6), 3)
 ALPHAS = np.array([[1.3], [1.7], [0.7]])
 STEEP = np.array([[2.5], [1.0], [3.0]])
 TEMPERATURES = np.array([[0.5], [1.0], [2.0]])
@@ -47,12 +49,29 @@ OF_SCORES = {
     "logsumexp_vjp": lambda x: sf.logsumexp_vjp(x, sf.logsumexp(x), jnp.asarray(G[:, 0])),
     "entmax_vjp": lambda x: sf.entmax_vjp(sf.entmax(x), jnp.asarray(G), 1.5),
     "entmax_alpha_grad": lambda x: sf.entmax_alpha_grad(sf.entmax(x, 1.3), jnp.asarray(G), 1.3),
+    "entmax_loss": lambda x: sf.entmax_loss(x, jnp.asarray(LABELS)),
+    "entmax_loss, shares": lambda x: sf.entmax_loss(x, jnp.asarray(SHARES), 1.3, temperature=jnp.asarray(TEMPERATURES)),
+    "entmax_loss, alphas": lambda x: sf.entmax_loss(x, jnp.asarray(SHARES), jnp.asarray(ALPHAS), reduction="none"),
+    "entmax_loss, order 1": lambda x: sf.entmax_loss(x, jnp.asarray(SHARES), 1.0),
+    "sparsemax_loss": lambda x: sf.sparsemax_loss(x, jnp.asarray(LABELS), axis=-1, weight=jnp.asarray(SHARES[0])),
+    "cross_entropy": lambda x: sf.cross_entropy(x, jnp.asarray(SHARES), weight=jnp.asarray(SHARES[0])),
+    "cross_entropy, labels": lambda x: sf.cross_entropy(x, jnp.asarray(LABELS), label_smoothing=0.1, ignore_index=4),
+    "perceptron_loss": lambda x: sf.perceptron_loss(x, jnp.asarray(LABELS)),
+    "normmax_loss": lambda x: sf.normmax_loss(x, jnp.asarray(SHARES), 3.0, label_smoothing=0.1),
+    "rankmax_loss": lambda x: sf.rankmax_loss(x, jnp.asarray(LABELS), margin=1.5),
 }
 OF_PARAMETERS = {
     "entmax, alpha": lambda alpha: sf.entmax(jnp.asarray(SCORES), alpha),
     "entmax, temperature": lambda t: sf.entmax(jnp.asarray(SCORES), temperature=t, where=jnp.asarray(MASK)),
     "softmax, temperature": lambda t: sf.softmax(jnp.asarray(SCORES), temperature=t, where=jnp.asarray(MASK)),
     "normmax, alpha": lambda alpha: sf.normmax(jnp.asarray(SCORES), alpha + 1),
+    "entmax_loss, alpha": lambda alpha: sf.entmax_loss(jnp.asarray(SCORES), jnp.asarray(SHARES), alpha),
+    "entmax_loss, temperature": lambda t: sf.entmax_loss(jnp.asarray(SCORES), jnp.asarray(LABELS), temperature=t),
+    "normmax_loss, alpha": lambda alpha: sf.normmax_loss(jnp.asarray(SCORES), jnp.asarray(LABELS), alpha + 1),
+    "cross_entropy, temperature": lambda t: sf.cross_entropy(jnp.asarray(SCORES), jnp.asarray(LABELS), temperature=t),
+    "entmax_loss, target": lambda w: sf.entmax_loss(jnp.asarray(SCORES), w * jnp.asarray(SHARES), 1.4),
+    "cross_entropy, target": lambda w: sf.cross_entropy(jnp.asarray(SCORES), w * jnp.asarray(SHARES)),
+    "normmax_loss, target": lambda w: sf.normmax_loss(jnp.asarray(SCORES), w**2 * jnp.asarray(SHARES) + 0.1),
     "budget_sparsemax, budget": lambda budget: sf.budget_sparsemax(jnp.asarray(SCORES), budget),
 }
 
@@ -141,3 +160,11 @@ def test_options_are_checked_where_their_values_are_known():
         jax.jit(lambda x: sf.entmax(x, 0.0))(x)
     traced = jax.jit(lambda x, t: sf.softmax(x, temperature=t))(x, jnp.asarray(2.0))
     np.testing.assert_allclose(traced, sf.softmax(SCORES, temperature=2.0), rtol=1e-14)
+
+
+def test_a_label_out_of_range_of_a_traced_program_gives_nan():
+    each = jax.jit(lambda x, labels: sf.entmax_loss(x, labels, reduction="none"))
+    value = each(jnp.asarray(SCORES), jnp.asarray([0, 9, 2]))
+    np.testing.assert_array_equal(np.isnan(value), [False, True, False])
+    with pytest.raises(ValueError, match=r"target of row 1 is 9, must lie in \[0, 5\]"):
+        sf.entmax_loss(jnp.asarray(SCORES), jnp.asarray([0, 9, 2]))  # the label out of range is known

@@ -23,6 +23,13 @@ for shape, axis in (((40, 9), 1), ((300, 1000), 1), ((1000, 70), 0), ((2, 600_00
             results += [sf.log_softmax(y, axis=axis, temperature=0.7), *sf.top_log_probs(y, 5, axis=axis)]
             results += [sf.entmax(y, alpha, axis=axis) for alpha in (1.3, 1.5, 2.0, 3.0)]
             results += [sf.normmax(y, axis=axis), sf.budget_sparsemax(y, 2.5, axis=axis)]
+            n = y.shape[axis]
+            labels = np.arange(y.size // n) % n
+            for alpha in (1.0, 1.5, 2.0, 3.0):
+                results += sf.entmax_loss_and_grad(y, labels, alpha, axis=axis)
+            results += sf.cross_entropy_and_grad(y, labels, axis=axis, label_smoothing=0.1)
+            results += sf.normmax_loss_and_grad(y, labels, axis=axis)
+            results += sf.rankmax_loss_and_grad(y, labels, axis=axis)
             for result in results:
                 digest.update(np.ascontiguousarray(result).tobytes())
 weight, h = rng.standard_normal((9000, 70), dtype="f4"), rng.standard_normal((9, 70), dtype="f4")

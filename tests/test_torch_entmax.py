@@ -116,19 +116,53 @@ SAME = {
 }
 
 
+LABELS = torch.tensor([0, 6, 3, 3, 1, 2, 5, 4, 0, 6, 2, 1])
+IGNORED = torch.where(torch.arange(12) % 5 == 1, 3, LABELS)
+
+
+def flat(x):
+    """Scores of shape (12, 7)."""
+    return x.reshape(12, 7)
+
+
+SAME |= {
+    "sparsemax_loss": lambda m, x: m.sparsemax_loss(flat(x), LABELS),
+    "sparsemax_loss by a partial sort": lambda m, x: m.sparsemax_loss(flat(x), LABELS, k=3),
+    "sparsemax_loss of one winner": lambda m, x: m.sparsemax_loss(flat(x) * 20, LABELS),
+    "sparsemax_bisect_loss": lambda m, x: m.sparsemax_bisect_loss(flat(x), LABELS),
+    "entmax15_loss": lambda m, x: m.entmax15_loss(flat(x), LABELS),
+    "entmax15_loss of flat scores": lambda m, x: m.entmax15_loss(flat(x) / 50, LABELS, 2),
+    "entmax_bisect_loss": lambda m, x: m.entmax_bisect_loss(flat(x), LABELS),
+    "entmax_bisect_loss of order 1.2": lambda m, x: m.entmax_bisect_loss(flat(x), LABELS, alpha=1.2),
+    "normmax_bisect_loss": lambda m, x: m.normmax_bisect_loss(flat(x), LABELS),
+    "normmax_bisect_loss of order 3": lambda m, x: m.normmax_bisect_loss(flat(x), LABELS, alpha=3),
+    "gradient of sparsemax_loss": lambda m, x: gradient(lambda x: m.sparsemax_loss(flat(x), LABELS), x),
+    "gradient of entmax15_loss": lambda m, x: gradient(lambda x: m.entmax15_loss(flat(x), LABELS), x),
+    "gradient of entmax_bisect_loss": lambda m, x: gradient(lambda x: m.entmax_bisect_loss(flat(x), LABELS, 1.3), x),
+    "gradient of normmax_bisect_loss": lambda m, x: gradient(lambda x: m.normmax_bisect_loss(flat(x), LABELS), x),
+    "SparsemaxLoss": lambda m, x: m.SparsemaxLoss()(flat(x), LABELS),
+    "SparsemaxLoss with options": lambda m, x: m.SparsemaxLoss(k=3, ignore_index=3, reduction="sum")(flat(x), IGNORED),
+    "SparsemaxBisectLoss": lambda m, x: m.SparsemaxBisectLoss(ignore_index=3)(flat(x), IGNORED),
+    "Entmax15Loss": lambda m, x: m.Entmax15Loss()(flat(x), LABELS),
+    "Entmax15Loss with ignored rows": lambda m, x: m.Entmax15Loss(ignore_index=3)(flat(x), IGNORED),
+    "Entmax15Loss of each row": lambda m, x: m.Entmax15Loss(ignore_index=3, reduction="none")(flat(x), IGNORED),
+    "EntmaxBisectLoss": lambda m, x: m.EntmaxBisectLoss(1.3, reduction="sum")(flat(x), LABELS),
+    "NormmaxBisectLoss": lambda m, x: m.NormmaxBisectLoss(alpha=2.5, ignore_index=3)(flat(x), IGNORED),
+}
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("behaviour", SAME.values(), ids=SAME.keys())
 def test_the_same_as_the_package(behaviour, dtype, rng):
     x = torch.from_numpy(rng.standard_normal((4, 3, 7))).to(dtype)
     got, expected = behaviour(ours, x), behaviour(package, x.double())  # in float32 the package is off by more itself
     assert got.dtype == dtype
-    torch.testing.assert_close(got.double(), expected, rtol=0, atol=TOLERANCE[dtype], equal_nan=True)
+    tolerance = TOLERANCE[dtype]  # losses may be above 1
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def test_the_names_and_signatures_are_the_package_s():
-    assert {name for name in vars(package) if "loss" not in name.lower() and callable(vars(package)[name])} == set(
-        ours.__all__
-    )
+    assert {name for name in vars(package) if callable(vars(package)[name])} == set(ours.__all__)
     for name in ours.__all__:
         mine, theirs = (inspect.signature(getattr(m, name)).parameters.values() for m in (ours, package))
         assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in theirs], name
@@ -330,6 +364,74 @@ MENDED = {
     "compiled gradient": Mended(
         lambda m: gradient(torch.compile(m.sparsemax, fullgraph=True, backend="aot_eager"), X),
         lambda: gradient(package.sparsemax, X),
+    ),
+}
+
+
+def loss_by_alpha(m):
+    alpha = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    loss = m.entmax_bisect_loss(X, torch.tensor([0, 1]), alpha).sum()
+    return torch.autograd.grad(loss, alpha, allow_unused=True)[0]
+
+
+def loss_by_alpha_by_differences(step=1e-6):
+    def of(alpha):
+        return package.entmax_bisect_loss(X, torch.tensor([0, 1]), alpha, n_iter=60).sum()
+
+    return (of(1.5 + step) - of(1.5 - step)) / (2 * step)
+
+
+def second_of_a_loss(m):
+    x = X.clone().requires_grad_()
+    (first,) = torch.autograd.grad(m.sparsemax_loss(x, torch.tensor([0, 1])).sum(), x, create_graph=True)
+    return torch.autograd.grad(first.square().sum(), x)[0]
+
+
+def second_by_differences_of_a_loss(step=1e-5):
+    def first(x):
+        x = x.detach().clone().requires_grad_()
+        return torch.autograd.grad(ours.sparsemax_loss(x, torch.tensor([0, 1])).sum(), x)[0].square().sum()
+
+    units = torch.eye(X.numel(), dtype=X.dtype).reshape(-1, *X.shape)
+    return torch.stack([(first(X + step * u) - first(X - step * u)) / (2 * step) for u in units]).reshape(X.shape)
+
+
+FAR = torch.tensor([[104.046875, 102.078125, 99.09375]])
+CONFIDENT = torch.tensor([[2.0, 2.0**-30]], dtype=torch.float64)  # the other class has 2^-62
+MENDED |= {
+    # losses
+    "a loss of a confident row": Mended(
+        lambda m: m.entmax15_loss(CONFIDENT, torch.tensor([0])) * 2.0**90,
+        lambda: torch.tensor([6.7316130555349787056e-29 * 2.0**90], dtype=torch.float64),
+    ),
+    "a loss near the margin in float32, which the package makes negative": Mended(
+        lambda m: m.entmax15_loss(torch.tensor([[104.046875, 102.078125, 99.09375]]), torch.tensor([0])) * 2.0**10,
+        lambda: (
+            ours.entmax15_loss(torch.tensor([[104.046875, 102.078125, 99.09375]]).double(), torch.tensor([0])) * 2**10
+        ),
+        1e-9,
+    ),
+    "a loss of order 1": Mended(
+        lambda m: m.entmax_bisect_loss(X, torch.tensor([0, 1]), 1.0),
+        lambda: torch.nn.functional.cross_entropy(X, torch.tensor([0, 1]), reduction="none"),
+    ),
+    "a loss of one row": Mended(
+        lambda m: m.sparsemax_loss(torch.tensor([1.0, 0.5, -1.0]), torch.tensor(1)), lambda: torch.tensor(0.5625)
+    ),
+    "a loss of three axes": Mended(
+        lambda m: m.sparsemax_loss(X.unsqueeze(0), torch.tensor([[0, 1]])),
+        lambda: package.sparsemax_loss(X, torch.tensor([0, 1])).unsqueeze(0),
+    ),
+    "a label of -100, which is ignored by default": Mended(
+        lambda m: m.SparsemaxLoss()(X, torch.tensor([0, -100])),
+        lambda: package.sparsemax_loss(X[:1], torch.tensor([0]))[0],
+    ),
+    "the gradient of a loss for its order": Mended(loss_by_alpha, loss_by_alpha_by_differences, 1e-8),
+    "the second gradient of a loss": Mended(second_of_a_loss, second_by_differences_of_a_loss, 1e-7),
+    "a loss of bfloat16": Mended(
+        lambda m: m.sparsemax_loss(torch.full((1, 1000), 100.0, dtype=torch.bfloat16), torch.tensor([0])),
+        lambda: torch.tensor([0.5 * (1 - 1e-3)]),
+        2e-3,
     ),
 }
 

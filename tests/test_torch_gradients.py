@@ -23,6 +23,9 @@ TEMPERATURE, TEMPERATURES = numbers(seed=1, low=0.6, high=0.7), numbers(3, 1, se
 ALPHA, ALPHAS = numbers(seed=3, low=1.6, high=1.7), numbers(3, 1, seed=4, low=1.2, high=2.5)
 BUDGETS, WEIGHTS = numbers(3, 1, seed=5, low=1.2, high=3.7), numbers(5, seed=6)
 MASK = torch.tensor([[1, 0, 1, 1, 1], [1, 1, 1, 1, 0], [0, 1, 1, 0, 1]]) > 0
+LABELS = torch.tensor([1, 4, 0])
+SHARES = torch.softmax(numbers(3, 5, seed=11).detach(), -1).requires_grad_()
+WEIGHT = torch.linspace(0.5, 1.5, 5, dtype=torch.float64)
 CASES = {
     "logsumexp": (lambda x, t: sf.logsumexp(x, temperature=t), X, TEMPERATURES),
     "logsumexp over all, masked": (lambda x, t: sf.logsumexp(x, axis=None, where=MASK, temperature=t), X, TEMPERATURE),
@@ -55,6 +58,41 @@ CASES = {
     "logsumexp_vjp": (lambda x, g: sf.logsumexp_vjp(x, sf.logsumexp(x), g), X, numbers(3, seed=7)),
     "entmax_vjp": (lambda x, g, a: sf.entmax_vjp(sf.entmax(x, a), g, a), X, numbers(3, 5, seed=7), ALPHAS),
     "entmax_alpha_grad": (lambda x, g: sf.entmax_alpha_grad(sf.entmax(x, 1.4), g, 1.4), X, numbers(3, 5, seed=7)),
+    "entmax_loss": (
+        lambda x, a, t: sf.entmax_loss(x, LABELS, a, temperature=t, reduction="none"),
+        X,
+        ALPHAS,
+        TEMPERATURES,
+    ),
+    "entmax_loss of shares": (
+        lambda x, y, a, t: sf.entmax_loss(x, y, a, temperature=t, weight=WEIGHT, label_smoothing=0.1),
+        X,
+        SHARES,
+        ALPHAS,
+        TEMPERATURES,
+    ),
+    "entmax_loss of order 1": (lambda x, y: sf.entmax_loss(x, y, 1.0), X, SHARES),
+    "entmax_loss of order 3": (lambda x, y: sf.entmax_loss(0.2 * x, y, 3.0), X, SHARES),
+    "entmax_loss, masked, axis 0": (lambda x: sf.entmax_loss(x.T, torch.tensor([0, 2, 1]), axis=0, where=MASK.T), X),
+    "sparsemax_loss": (lambda x, y: sf.sparsemax_loss(x, y, reduction="sum"), X, SHARES),
+    "sparsemax_loss, weighted": (lambda x: sf.sparsemax_loss(x, LABELS, weight=WEIGHT, ignore_index=4), X),
+    "cross_entropy": (lambda x, t: sf.cross_entropy(x, LABELS, temperature=t, weight=WEIGHT), X, TEMPERATURES),
+    "cross_entropy of shares": (
+        lambda x, y, t: sf.cross_entropy(x, y, temperature=t, label_smoothing=0.2, weight=WEIGHT),
+        X,
+        SHARES,
+        TEMPERATURES,
+    ),
+    "perceptron_loss": (lambda x, t: sf.perceptron_loss(x, LABELS, temperature=t), X, TEMPERATURES),
+    "normmax_loss": (
+        lambda x, a, t: sf.normmax_loss(x, LABELS, a, temperature=t, reduction="sum"),
+        X,
+        ALPHAS,
+        TEMPERATURES,
+    ),
+    "normmax_loss of shares": (lambda x, y, a: sf.normmax_loss(x, y, a, weight=WEIGHT), X, SHARES, ALPHAS),
+    "rankmax_loss": (lambda x, t: sf.rankmax_loss(x, LABELS, temperature=t, margin=1.3), X, TEMPERATURES),
+    "a loss of a number": (lambda x: sf.entmax_loss(x, torch.tensor(0)), numbers()),
     "a number": (lambda x: sf.entmax(x, 1.4) + sf.logsumexp(x) + sf.log_softmax(x), numbers()),
     "a vector": (lambda x: sf.entmax(x, 1.4), numbers(6)),
     "three axes": (lambda x: sf.entmax(x, 1.4, axis=1), numbers(2, 4, 2)),

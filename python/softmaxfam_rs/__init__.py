@@ -23,6 +23,20 @@ from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, 
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._head import EntmaxState, LinearHead, ScoreState
+from ._losses import (
+    cross_entropy,
+    cross_entropy_and_grad,
+    entmax_loss,
+    entmax_loss_and_grad,
+    normmax_loss,
+    normmax_loss_and_grad,
+    perceptron_loss,
+    perceptron_loss_and_grad,
+    rankmax_loss,
+    rankmax_loss_and_grad,
+    sparsemax_loss,
+    sparsemax_loss_and_grad,
+)
 from ._results import Scores, SparseRows, Threshold, TopK
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
@@ -42,8 +56,12 @@ __all__ = [
     "UniformSampler",
     "__version__",
     "budget_sparsemax",
+    "cross_entropy",
+    "cross_entropy_and_grad",
     "entmax",
     "entmax_alpha_grad",
+    "entmax_loss",
+    "entmax_loss_and_grad",
     "entmax_sparse",
     "entmax_threshold",
     "entmax_vjp",
@@ -53,12 +71,20 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "normmax",
+    "normmax_loss",
+    "normmax_loss_and_grad",
+    "perceptron_loss",
+    "perceptron_loss_and_grad",
+    "rankmax_loss",
+    "rankmax_loss_and_grad",
     "sample_scores",
     "set_num_threads",
     "show_config",
     "softmax",
     "softmax_vjp",
     "sparsemax",
+    "sparsemax_loss",
+    "sparsemax_loss_and_grad",
     "top_log_probs",
     "tsallis_entropy",
 ]

@@ -49,13 +49,18 @@ _OF_RESULTS = (
     "entmax_vjp",
     "entmax_alpha_grad",
 )
-FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS)
+_LOSSES = tuple(
+    f"{name}{suffix}"
+    for name in ("entmax_loss", "sparsemax_loss", "cross_entropy", "perceptron_loss", "normmax_loss", "rankmax_loss")
+    for suffix in ("", "_and_grad")
+)
+FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS, *_LOSSES)
 
 CAPABILITIES: dict[str, dict[str, Capability]] = {
     function: {
         "numpy": Capability("core"),
-        "torch": Capability("core", gradient=True),
-        "jax": Capability("array calls", gradient=function != "entmax_sparse"),
+        "torch": Capability("core", gradient=not function.endswith("_and_grad")),
+        "jax": Capability("array calls", gradient=function != "entmax_sparse" and not function.endswith("_and_grad")),
         "dask": Capability("merged blocks" if function in _EXPONENTIAL else "whole rows"),
         "cupy": Capability("array calls"),
         "other": Capability("array calls"),

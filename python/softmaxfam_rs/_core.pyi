@@ -25,6 +25,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "loss",
     "normmax",
     "quantize",
     "sample_scores",
@@ -135,6 +136,22 @@ class Proposal:
 def sample_scores(
     scores: object, m: int, axis: int, present: object, temperature: _PerRow, place: _Place, unique: bool, /
 ) -> tuple[_Array, _Array, _Array | None]: ...
+def loss(
+    kind: str,
+    scores: object,
+    target: object,
+    parameter: _PerRow,
+    axis: int,
+    present: object,
+    temperature: _PerRow,
+    weight: object,
+    ignored: int | None,
+    smoothing: float,
+    reduction: str,
+    factor: _PerRow,
+    gradient: str,
+    /,
+) -> object: ...
 
 _Three: TypeAlias = tuple[_Array, _Array, _Array]
 _Scored: TypeAlias = tuple[_Array, _Array, _Array, _Array | None]

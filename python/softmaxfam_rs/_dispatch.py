@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """A module with the public functions, for the arrays of a library; options are given by keyword."""
+    """A module with the public functions, for the arrays of a library; options are given by keyword.
+
+    Of the losses there is one function, which gets the kind first.
+    """
 
     logsumexp: Callable[..., Any]
     softmax: Callable[..., NDArray[Any]]
@@ -41,6 +44,7 @@ class Backend(Protocol):
     logsumexp_vjp: Callable[..., NDArray[Any]]
     entmax_vjp: Callable[..., NDArray[Any]]
     entmax_alpha_grad: Callable[..., NDArray[Any]]
+    loss: Callable[..., Any]
 
 
 class Library(NamedTuple):
@@ -135,6 +139,7 @@ def _mixed(function: str, arrays: tuple[Array, ...]) -> TypeError:
     import softmaxfam_rs  # noqa: PLC0415  the package, complete by now
 
     options = {"axis", "k", "keepdims", "return_sign", "max_support"}
+    options |= {"margin", "ignore_index", "label_smoothing", "reduction", "sparse_grad"}
     parameters = inspect.signature(getattr(softmaxfam_rs, function)).parameters
     given = dict(zip((name for name in parameters if name not in options), arrays, strict=True))
     of_libraries = {name: library for name, array in given.items() if (library := library_of(array))}

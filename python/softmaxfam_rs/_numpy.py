@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import _core
 from ._results import SparseRows, Threshold, TopK
@@ -21,6 +23,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "loss",
     "normmax",
     "softmax",
     "softmax_vjp",
@@ -168,3 +171,38 @@ def entmax_vjp(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
 def entmax_alpha_grad(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) -> Array:
     """Gradient of entmax with respect to alpha."""
     return _core.entmax_alpha_grad(p, g, alpha, axis)
+
+
+def loss(
+    kind: str,
+    scores: Array,
+    target: Array,
+    parameter: Array,
+    *,
+    axis: int,
+    where: Array,
+    weight: Array,
+    ignore_index: int | None,
+    label_smoothing: float,
+    reduction: str,
+    temperature: Array,
+    gradient: str,
+) -> Any:  # noqa: ANN401  an array, or a pair
+    """Compute the loss that `kind` names, and its gradient if that is not "none"."""
+    if weight is not None:
+        weight = _along(np.asarray(weight), np.shape(scores), axis)
+    options = (weight, ignore_index, label_smoothing, reduction, 1.0, gradient)
+    result: Any = _core.loss(kind, scores, target, parameter, axis, where, temperature, *options)
+    if gradient != "sparse":
+        return result
+    value, ((indptr, indices, values), shape) = result
+    return value, SparseRows(indptr, indices, values, shape)
+
+
+def _along(weight: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """Bring a weight of each class to the axis of the classes."""
+    if not shape or not -len(shape) <= axis < len(shape):
+        return weight  # the core says what is wrong, or takes it as of one class
+    if weight.shape != (shape[axis],):
+        raise ValueError(f"weight has shape {weight.shape}, must have shape ({shape[axis]},): one for each class")
+    return weight.reshape(-1, *(1,) * ((-1 - axis) % len(shape)))

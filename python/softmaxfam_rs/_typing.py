@@ -35,6 +35,7 @@ else:
 
 P = ParamSpec("P")
 Array: TypeAlias = Any  # within the package: an array of any library, or what NumPy makes one of
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Axes: TypeAlias = int | tuple[int, ...] | None
 NumPyLike: TypeAlias = "NDArray[Any] | np.generic | float | Sequence[Any]"
 AnyArray: TypeAlias = "NumPyLike | OfLibrary[Any]"
@@ -106,6 +107,103 @@ class SparseRowsFunction(Protocol[P]):
     def __call__(self, array: OfLibrary[A], /, *args: P.args, **kwargs: P.kwargs) -> SparseRows[A, A]: ...
 
 
+class LossAndGrad(Protocol[P]):
+    """A function from an array to a loss and its gradient."""
+
+    @overload
+    def __call__(
+        self, array: NDArray[Floats], /, *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[NDArray[Floats], NDArray[Floats]]: ...
+    @overload
+    def __call__(self, array: NumPyLike, /, *args: P.args, **kwargs: P.kwargs) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    @overload
+    def __call__(self, array: OfLibrary[A], /, *args: P.args, **kwargs: P.kwargs) -> tuple[A, A]: ...
+
+
+class LossOptions(TypedDict, total=False):
+    """The options of losses with sparse gradients, but the one that decides what they return."""
+
+    margin: float
+    axis: int
+    where: AnyArray | None
+    weight: AnyArray | None
+    ignore_index: int | None
+    label_smoothing: float
+    reduction: Reduction
+    temperature: AnyArray
+
+
+class LossAndSparseGrad(Protocol):
+    """A function from an array to a loss and its gradient: `SparseRows` with `sparse_grad`."""
+
+    @overload
+    def __call__(
+        self,
+        array: NDArray[Floats],
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[False] = ...,
+        **options: Unpack[LossOptions],
+    ) -> tuple[NDArray[Floats], NDArray[Floats]]: ...
+    @overload
+    def __call__(
+        self,
+        array: NDArray[Floats],
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[True],
+        **options: Unpack[LossOptions],
+    ) -> tuple[NDArray[Floats], SparseRows[NDArray[Floats], NDArray[np.int64]]]: ...
+    @overload
+    def __call__(
+        self,
+        array: NumPyLike,
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[False] = ...,
+        **options: Unpack[LossOptions],
+    ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    @overload
+    def __call__(
+        self,
+        array: NumPyLike,
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[True],
+        **options: Unpack[LossOptions],
+    ) -> tuple[NDArray[Any], SparseRows[NDArray[Any], NDArray[np.int64]]]: ...
+    @overload
+    def __call__(
+        self,
+        array: OfLibrary[A],
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[False] = ...,
+        **options: Unpack[LossOptions],
+    ) -> tuple[A, A]: ...
+    @overload
+    def __call__(
+        self,
+        array: OfLibrary[A],
+        target: AnyArray,
+        /,
+        alpha: AnyArray = ...,
+        *,
+        sparse_grad: Literal[True],
+        **options: Unpack[LossOptions],
+    ) -> tuple[A, SparseRows[A, A]]: ...
+
+
 class ReductionOptions(TypedDict, total=False):
     """The options of `logsumexp` that do not decide what it returns."""
 
@@ -163,6 +261,16 @@ def threshold_function(function: Callable[Concatenate[Any, P], Threshold], /) ->
 
 def sparse_rows_function(function: Callable[Concatenate[Any, P], SparseRows], /) -> SparseRowsFunction[P]:
     """Give a function its type: `SparseRows` of arrays of the library of its first argument."""
+    return function
+
+
+def loss_and_grad_function(function: Callable[Concatenate[Any, P], Any], /) -> LossAndGrad[P]:
+    """Give a function its type: a loss and a gradient of the library of its first argument."""
+    return function
+
+
+def loss_and_sparse_grad_function(function: Callable[..., Any], /) -> LossAndSparseGrad:
+    """Give a function its type: a loss, and a gradient that is dense or sparse."""
     return function
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 import softmaxfam_rs as sf
-from softmaxfam_rs.torch import Entmax, LogSoftmax, Softmax, Sparsemax
+from softmaxfam_rs.torch import CrossEntropyLoss, Entmax, EntmaxLoss, LogSoftmax, Softmax, Sparsemax
 from softmaxfam_rs.torch import entmax as drop_in
 
 Floats = NDArray[np.float64]
@@ -47,6 +47,20 @@ def of_numpy_with_several_results(x: Floats) -> None:
     assert_type(rows.values, Floats)
     assert_type(rows.shape, tuple[int, int])
     assert_type(rows.to_dense(), Floats)
+
+
+def losses(x: Floats, labels: Ids, t: torch.Tensor) -> None:
+    """A loss, and a loss with its gradient, dense or sparse."""
+    assert_type(sf.entmax_loss(x, labels, 1.3, reduction="none"), Floats)
+    assert_type(sf.cross_entropy(t, t.argmax(-1), weight=t[0], ignore_index=-100), torch.Tensor)
+    assert_type(sf.rankmax_loss(x, labels, margin=0.5), Floats)
+    assert_type(sf.cross_entropy_and_grad(x, labels, label_smoothing=0.1), tuple[Floats, Floats])
+    assert_type(sf.entmax_loss_and_grad(x, labels, 2), tuple[Floats, Floats])
+    assert_type(sf.sparsemax_loss_and_grad(x, x, sparse_grad=True), tuple[Floats, sf.SparseRows[Floats, Ids]])
+    assert_type(sf.normmax_loss_and_grad(t, t), tuple[torch.Tensor, torch.Tensor])
+    assert_type(EntmaxLoss(1.3, weight=t[0]).forward(t, t.argmax(-1)), torch.Tensor)
+    assert_type(CrossEntropyLoss(label_smoothing=0.1, dim=-1).forward(t, t, where=t > 0), torch.Tensor)
+    assert_type(drop_in.entmax15_loss(t, t.argmax(-1)), torch.Tensor)
 
 
 def of_numbers() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
-from . import _entmax, _exponential, _gradients, _projections
+from . import _entmax, _exponential, _gradients, _losses, _projections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "loss",
     "normmax",
     "quietly",
     "softmax",
@@ -67,3 +68,4 @@ log_softmax_vjp = quietly(_gradients.log_softmax_vjp)
 logsumexp_vjp = quietly(_gradients.logsumexp_vjp)
 entmax_vjp = quietly(_gradients.entmax_vjp)
 entmax_alpha_grad = quietly(_gradients.entmax_alpha_grad)
+loss = quietly(_losses.loss)

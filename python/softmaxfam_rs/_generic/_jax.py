@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax import numpy as jnp
 
-from . import _budget, _solve
+from . import _budget, _losses, _solve
 from ._gradients import curvature, product
 
 if TYPE_CHECKING:
@@ -77,3 +77,46 @@ def _project_jvp(primals: Any, tangents: Any) -> Any:  # noqa: ANN401
     count = jnp.sum(jnp.astype(is_free, p.dtype), axis=-1, keepdims=True)
     shift = (jnp.sum(jnp.where(is_free, dz, 0.0), axis=-1, keepdims=True) - d_budget) / jnp.where(count > 0, count, 1.0)
     return p, jnp.where(is_free, dz - shift, 0.0)
+
+
+def loss(kind: str, z: Array, shares: Array, order: Any) -> Array:  # noqa: ANN401  a number or an array
+    """Return the losses of rows, differentiable in z and the shares, and in the order where it is an array."""
+    return _loss_at(kind, z, shares, order) if isinstance(order, float) else _loss_each(kind, z, shares, order)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+def _loss_at(kind: str, z: Array, shares: Array, order: float) -> Array:
+    return _compiled_loss_at(kind, z, shares, order)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _loss_each(kind: str, z: Array, shares: Array, order: Array) -> Array:
+    return _compiled_loss_each(kind, z, shares, order)
+
+
+_compiled_loss_at = jax.jit(partial(_losses.value_of, jnp), static_argnums=(0, 3))
+_compiled_loss_each = jax.jit(partial(_losses.value_of, jnp), static_argnums=0)
+
+
+@_loss_at.defjvp
+def _loss_at_jvp(kind: str, order: float, primals: Any, tangents: Any) -> Any:  # noqa: ANN401
+    (z, shares), (dz, d_shares) = primals, tangents
+    return _loss_at(kind, z, shares, order), _loss_change(kind, z, shares, order, dz, d_shares)
+
+
+@_loss_each.defjvp
+def _loss_each_jvp(kind: str, primals: Any, tangents: Any) -> Any:  # noqa: ANN401
+    (z, shares, order), (dz, d_shares, d_order) = primals, tangents
+    p = _losses.probabilities(jnp, kind, z, order)
+    of_order = _losses.order_slope(jnp, kind, p, shares, order) * d_order
+    return _loss_each(kind, z, shares, order), _loss_change(kind, z, shares, order, dz, d_shares) + of_order
+
+
+def _loss_change(kind: str, z: Array, shares: Array, order: Any, dz: Array, d_shares: Array) -> Array:  # noqa: ANN401
+    slope = _losses.slope(kind, z, shares, order)
+    p = _losses.probabilities(jnp, kind, z, order)
+    of_shares = _losses.target_slope(jnp, kind, z, p, shares, order)
+    # orders up to 1 have the slope -inf at a share of 0, which no tangent of 0 may meet
+    least = float(jnp.finfo(of_shares.dtype).min)  # type: ignore[no-untyped-call, unused-ignore]
+    of_shares = jnp.maximum(of_shares, least)
+    return jnp.sum(slope * dz + of_shares * d_shares, axis=-1, keepdims=True)

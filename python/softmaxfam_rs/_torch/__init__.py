@@ -4,11 +4,13 @@
 - `kernels`: the maps without derivatives;
 - `operators`: the ways in which torch calls a map: at once, for autograd, under transforms, when it compiles;
 - `exponential`, `projections`: the maps with their derivatives, by subject, and the functions;
+- `losses`: losses, whose gradients are computed in the backward pass;
 - `gradients`: vector-Jacobian products; `formulas`: all derivatives in operations of torch.
 """
 
 from .exponential import log_softmax, logsumexp, softmax, top_log_probs
 from .gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
+from .losses import loss
 from .projections import (
     budget_sparsemax,
     entmax,
@@ -30,6 +32,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "loss",
     "normmax",
     "softmax",
     "softmax_vjp",

@@ -217,3 +217,62 @@ def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -
     if is_plain(p):
         return core.tsallis_entropy(p, per_row(rows, number), axes[0])
     return generic("tsallis_entropy", p, chosen(rows, number), axis=axes[0])
+
+
+def loss(scores: Tensor, *args: Value) -> Value:
+    """Compute the losses of rows, in float64 where the device has it."""
+    losses = loss_as_asked(scores, *args, reduction="rows", gradient="none")
+    return losses.to(dtype_of_losses(scores))
+
+
+def loss_as_asked(
+    scores: Tensor,
+    where: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    rows: Tensor | None,
+    number: float,
+    kind: str,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    axes: Axes,
+    *,
+    reduction: str,
+    factor: Tensor | float = 1.0,
+    gradient: str,
+) -> Value:
+    """Compute losses with any reduction, and the gradient if it is asked for."""
+    axis = axes[0]
+    if target.is_floating_point():
+        target = target.expand(scores.shape)
+    elif scores.ndim:
+        target = target.expand([1 if index == axis % scores.ndim else n for index, n in enumerate(scores.shape)])
+    else:
+        target = target.reshape(())
+    if is_plain(scores):
+        options = (weight, ignore_index, label_smoothing, reduction, factor, gradient)
+        parameters = per_row(rows, number), axis, where, per_row(temperatures, temperature)
+        return core.loss(kind, scores, target, *parameters, *options)
+    from softmaxfam_rs import _generic  # noqa: PLC0415  slow to import, and rare
+
+    return _generic.loss(
+        kind,
+        scores,
+        target,
+        chosen(rows, number),
+        axis=axis,
+        where=where,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        temperature=chosen(temperatures, temperature),
+        gradient=gradient,
+    )
+
+
+def dtype_of_losses(scores: Tensor) -> torch.dtype:
+    """Return the dtype of the losses of rows."""
+    return torch.float32 if scores.device.type == "mps" else torch.float64

@@ -1,6 +1,12 @@
 """Modules and data sets for torch, and in `entmax` a drop-in for the entmax package."""
 
 from .head import LinearHead as LinearHead
+from .losses import AdaptiveEntmaxLoss as AdaptiveEntmaxLoss
+from .losses import CrossEntropyLoss as CrossEntropyLoss
+from .losses import EntmaxLoss as EntmaxLoss
+from .losses import PerceptronLoss as PerceptronLoss
+from .losses import RankmaxLoss as RankmaxLoss
+from .losses import SparsemaxLoss as SparsemaxLoss
 from .maps import Entmax as Entmax
 from .maps import LogSoftmax as LogSoftmax
 from .maps import Softmax as Softmax

@@ -18,19 +18,31 @@ import softmaxfam_rs as sf
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from softmaxfam_rs._typing import Reduction
+
 __all__ = [
     "BudgetBisect",
     "Entmax15",
+    "Entmax15Loss",
     "EntmaxBisect",
+    "EntmaxBisectLoss",
     "NormmaxBisect",
+    "NormmaxBisectLoss",
     "Sparsemax",
     "SparsemaxBisect",
+    "SparsemaxBisectLoss",
+    "SparsemaxLoss",
     "budget_bisect",
     "entmax15",
+    "entmax15_loss",
     "entmax_bisect",
+    "entmax_bisect_loss",
     "normmax_bisect",
+    "normmax_bisect_loss",
     "sparsemax",
     "sparsemax_bisect",
+    "sparsemax_bisect_loss",
+    "sparsemax_loss",
 ]
 
 
@@ -185,3 +197,152 @@ class BudgetBisect(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Return what is chosen."""
         return budget_bisect(X, budget=self.budget, dim=self.dim, n_iter=self.n_iter)
+
+
+def sparsemax_loss(X: Tensor, target: Tensor, k: int | None = None) -> Tensor:
+    """Compute the loss of sparsemax for each row of scores, whose classes are in the last axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from softmaxfam_rs.torch.entmax import sparsemax_loss
+    >>> sparsemax_loss(torch.tensor([[1.0, 0.5, -1.0], [2.0, 0.0, 0.0]]), torch.tensor([1, 0]))
+    tensor([0.5625, 0.0000])
+    """
+    return sf.sparsemax_loss(X, target, reduction="none")
+
+
+def sparsemax_bisect_loss(X: Tensor, target: Tensor, n_iter: int = 50) -> Tensor:
+    """Compute the loss of sparsemax, as `sparsemax_loss`."""
+    return sf.sparsemax_loss(X, target, reduction="none")
+
+
+def entmax15_loss(X: Tensor, target: Tensor, k: int | None = None) -> Tensor:
+    """Compute the loss of entmax of order 1.5 for each row of scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from softmaxfam_rs.torch.entmax import entmax15_loss
+    >>> entmax15_loss(torch.tensor([[3.0, 0.9, -1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1]))
+    tensor([0.0000, 0.0996])
+    """
+    return sf.entmax_loss(X, target, 1.5, reduction="none")
+
+
+def entmax_bisect_loss(X: Tensor, target: Tensor, alpha: float | Tensor = 1.5, n_iter: int = 50) -> Tensor:
+    """Compute the loss of entmax of any order alpha > 0; differentiable with respect to `X` and `alpha`.
+
+    A tensor `alpha` has length 1 along the last axis, or broadcasts so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from softmaxfam_rs.torch.entmax import entmax_bisect_loss
+    >>> entmax_bisect_loss(torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([1]), alpha=2.0)
+    tensor([0.5625])
+    """
+    return sf.entmax_loss(X, target, alpha, reduction="none")
+
+
+def normmax_bisect_loss(X: Tensor, target: Tensor, alpha: float | Tensor = 2, n_iter: int = 50) -> Tensor:
+    """Compute the loss of normmax of any order alpha > 1; differentiable with respect to `X` and `alpha`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from softmaxfam_rs.torch.entmax import normmax_bisect_loss
+    >>> normmax_bisect_loss(torch.tensor([[0.3, 0.3, -2.0]]), torch.tensor([0]))
+    tensor([0.2929])
+    """
+    return sf.normmax_loss(X, target, alpha, reduction="none")
+
+
+class _GenericLoss(nn.Module):
+    """A loss, summed or averaged over the rows whose target is not `ignore_index`."""
+
+    def __init__(self, ignore_index: int, reduction: str) -> None:
+        super().__init__()
+        if reduction not in {"elementwise_mean", "sum", "none"}:
+            raise ValueError(f"reduction is {reduction!r}, must be 'elementwise_mean', 'sum' or 'none'")
+        self.ignore_index, self.reduction = ignore_index, reduction
+
+    def _reduction(self) -> Reduction:
+        reductions: dict[str, Reduction] = {"elementwise_mean": "mean", "sum": "sum", "none": "none"}
+        return reductions[self.reduction]
+
+
+class SparsemaxBisectLoss(_GenericLoss):
+    """`sparsemax_bisect_loss` as a module."""
+
+    def __init__(self, n_iter: int = 50, ignore_index: int = -100, reduction: str = "elementwise_mean") -> None:
+        super().__init__(ignore_index, reduction)
+        self.n_iter = n_iter
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return sf.sparsemax_loss(X, target, ignore_index=self.ignore_index, reduction=self._reduction())
+
+
+class SparsemaxLoss(_GenericLoss):
+    """`sparsemax_loss` as a module."""
+
+    def __init__(self, k: int | None = None, ignore_index: int = -100, reduction: str = "elementwise_mean") -> None:
+        super().__init__(ignore_index, reduction)
+        self.k = k
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return sf.sparsemax_loss(X, target, ignore_index=self.ignore_index, reduction=self._reduction())
+
+
+class EntmaxBisectLoss(_GenericLoss):
+    """`entmax_bisect_loss` as a module; `alpha` may be a `torch.nn.Parameter`, which is then learned."""
+
+    alpha: float | Tensor
+
+    def __init__(
+        self,
+        alpha: float | Tensor = 1.5,
+        n_iter: int = 50,
+        ignore_index: int = -100,
+        reduction: str = "elementwise_mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        self.n_iter, self.alpha = n_iter, alpha
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return sf.entmax_loss(X, target, self.alpha, ignore_index=self.ignore_index, reduction=self._reduction())
+
+
+class NormmaxBisectLoss(_GenericLoss):
+    """`normmax_bisect_loss` as a module; `alpha` may be a `torch.nn.Parameter`, which is then learned."""
+
+    alpha: float | Tensor
+
+    def __init__(
+        self,
+        alpha: float | Tensor = 2,
+        n_iter: int = 50,
+        ignore_index: int = -100,
+        reduction: str = "elementwise_mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        self.n_iter, self.alpha = n_iter, alpha
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return sf.normmax_loss(X, target, self.alpha, ignore_index=self.ignore_index, reduction=self._reduction())
+
+
+class Entmax15Loss(_GenericLoss):
+    """`entmax15_loss` as a module."""
+
+    def __init__(self, k: int | None = 100, ignore_index: int = -100, reduction: str = "elementwise_mean") -> None:
+        super().__init__(ignore_index, reduction)
+        self.k = k
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return sf.entmax_loss(X, target, 1.5, ignore_index=self.ignore_index, reduction=self._reduction())

@@ -158,6 +158,53 @@ impl<'py> Array<'py> {
         }
     }
 
+    /// What rows should have been, beside the first argument: ids of classes as int64 of the shape without the class axis,
+    /// or with length 1 along it; or a distribution, in the dtype of the first argument or in float64.
+    pub(crate) fn target_beside(&self, name: &str, object: &Bound<'py, PyAny>, frame: &Frame) -> PyResult<Self> {
+        let array = match self.tensor_beside(name, object)? {
+            Some(tensor) => tensor,
+            None => Self::target(name, object, self.dtype)?,
+        };
+        let is_of_ids = array.dtype == Dtype::I64;
+        if !is_of_ids && array.dtype != self.dtype && array.dtype != Dtype::F64 {
+            return Err(wrong_dtype(name, array.dtype, &format!("int64, {} or float64", self.dtype.name())));
+        }
+        let (own, dropped) = (array.shape(), frame.shape(Along::Dropped));
+        let fits = match is_of_ids {
+            true => own == &*dropped || frame.place(own, own, Along::One).is_some_and(|_| own.len() > dropped.len()),
+            false => own == self.shape(),
+        };
+        if fits {
+            return Ok(array);
+        }
+        let (given, scores) = (tuple(own), tuple(self.shape()));
+        let (kind, needed) = match is_of_ids {
+            true => ("class ids", format!("{}, that of the scores without the class axis", tuple(&dropped))),
+            false => ("shares", format!("{scores} as the scores")),
+        };
+        Err(PyValueError::new_err(format!("{name} of {kind} has shape {given}, must have shape {needed}")))
+    }
+
+    fn target(name: &str, object: &Bound<'py, PyAny>, scores: Dtype) -> PyResult<Self> {
+        if let Some(array) = Self::native(object)
+            && (array.dtype == Dtype::I64 || array.dtype == scores)
+        {
+            return Ok(array);
+        }
+        let array = as_ndarray(name, object)?;
+        let kind: char = array.getattr("dtype")?.getattr("kind")?.extract()?;
+        if "iu".contains(kind) {
+            return Self::cast(name, &array, Dtype::I64);
+        }
+        if kind == 'b' {
+            return Err(PyTypeError::new_err(format!(
+                "{name} has dtype bool, must be class ids or a distribution; convert with {name}.astype(numpy.int64)"
+            )));
+        }
+        let array = Self::new(name, &array)?;
+        if array.dtype == scores { Ok(array) } else { Self::cast(name, &array.object, Dtype::F64) }
+    }
+
     /// The array as it is, if it is of a native type.
     pub(crate) fn native(object: &Bound<'py, PyAny>) -> Option<Self> {
         let head = head(object)?;

@@ -7,7 +7,7 @@
 //! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `samplers`, `heads`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `samplers`, `heads`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -18,6 +18,7 @@ mod frame;
 mod gradients;
 mod heads;
 mod list;
+mod losses;
 mod maps;
 mod reductions;
 mod samplers;
@@ -32,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     reductions::register(module)?;
     sparse::register(module)?;
     gradients::register(module)?;
+    losses::register(module)?;
     samplers::register(module)?;
     heads::register(module)?;
     exchange::register(module)?;

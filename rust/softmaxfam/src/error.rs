@@ -96,6 +96,27 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
+    /// A target that is no class of its row, nor the class to ignore.
+    Label {
+        /// The row, counted in C order.
+        row: usize,
+        /// Its target.
+        given: i64,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A distribution where a loss takes a class for each row.
+    NeedsClasses,
+    /// A share of smoothed labels outside `[0, 1]`, or NaN.
+    Smoothing {
+        /// The share.
+        given: f64,
+    },
+    /// A margin that is zero, negative, infinite or NaN.
+    Margin {
+        /// The margin.
+        given: f64,
+    },
     /// More draws or parts than a stream has left.
     Stream {
         /// The draws, the position or the parts asked for.
@@ -214,7 +235,7 @@ impl fmt::Display for Error {
             }
             Self::Weight { class, given } => write!(
                 f,
-                "weight of class {class} is {given}, must be finite and >= 0; clip it, or set it to 0 to never draw the class"
+                "weight of class {class} is {given}, must be finite and >= 0; clip it, or set it to 0 to leave the class out"
             ),
             Self::NoWeight { classes } => {
                 write!(f, "all {classes} weights are 0, must have one > 0; UniformSampler draws all classes alike")
@@ -228,6 +249,29 @@ impl fmt::Display for Error {
             ),
             Self::Class { given, classes } => {
                 write!(f, "class {given} does not exist, must lie in [0, {}]; check the ids", classes - 1)
+            }
+            Self::Label { row, given, classes: 0 } => {
+                write!(
+                    f,
+                    "target of row {row} is {given}, but there are no classes; set ignore_index to leave rows out"
+                )
+            }
+            Self::Label { row, given, classes } => write!(
+                f,
+                "target of row {row} is {given}, must lie in [0, {}]; set ignore_index to leave rows out",
+                classes - 1
+            ),
+            Self::NeedsClasses => {
+                write!(
+                    f,
+                    "the target is a distribution, or smoothed, must be a class for each row; entmax_loss takes either"
+                )
+            }
+            Self::Smoothing { given } => {
+                write!(f, "label_smoothing is {given}, must lie in [0, 1]; 0 leaves the targets as they are")
+            }
+            Self::Margin { given } => {
+                write!(f, "margin is {given}, must be > 0 and finite; scores divided by a number do without one")
             }
             Self::Stream { asked, left } => write!(
                 f,

@@ -3,6 +3,7 @@
 pub mod elementary;
 pub mod error;
 pub mod heads;
+pub mod losses;
 pub mod maps;
 pub mod options;
 pub mod rows;
@@ -11,6 +12,7 @@ mod simd;
 pub mod threads;
 
 pub use error::{Error, Result};
+pub use losses::{Loss, LossOptions, Reduction, Target, loss, loss_and_sparse_gradient};
 pub use maps::{
     SparseRows, budget_sparsemax, entmax, entmax_alpha_grad, entmax_sparse, entmax_threshold, entmax_vjp, log_softmax,
     log_softmax_vjp, logsumexp, logsumexp_vjp, normmax, softmax, softmax_vjp, top_log_probs, tsallis_entropy,

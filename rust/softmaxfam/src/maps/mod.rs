@@ -7,8 +7,8 @@ pub(crate) mod entmax;
 pub(crate) mod expsum;
 mod gradients;
 pub(crate) mod logsumexp;
-mod softmax;
-mod strips;
+pub(crate) mod softmax;
+pub(crate) mod strips;
 pub(crate) mod topk;
 mod tsallis;
 

@@ -103,7 +103,7 @@ fn in_two_parts<R: Real>(value: f64) -> [f64; 2] {
 
 /// A quotient as the sum of two numbers of the real type.
 #[inline(always)]
-fn quotient_in_two<R: Real>(numerator: f64, divisor: f64) -> [R; 2] {
+pub(crate) fn quotient_in_two<R: Real>(numerator: f64, divisor: f64) -> [R; 2] {
     let quotient = numerator / divisor;
     let high: f64 = R::of_f64(quotient).into();
     // in f64 there is nothing left of the quotient itself; what the division lost makes the low part
@@ -397,7 +397,7 @@ fn store_then_scale_blocks<I: Isa, R: Real, N: Normal>(
 
 /// Multiplies terms by a factor that is the sum of two numbers.
 #[inline(always)]
-fn scale_block<I: Isa, R: Real>(isa: I, factor: [R; 2], terms: &mut [R]) {
+pub(crate) fn scale_block<I: Isa, R: Real>(isa: I, factor: [R; 2], terms: &mut [R]) {
     let (lanes, n) = (R::lanes(isa), LanesOf::<I, R>::N);
     let (high, low) = (lanes.splat(factor[0]), lanes.splat(factor[1]));
     let mut vectors = terms.chunks_exact_mut(n);

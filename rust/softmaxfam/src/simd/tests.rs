@@ -213,7 +213,7 @@ impl Kernel for Sums {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let lanes = isa.f32();
-        let number = |at: usize| (at as f32 * 0.37).sin() * f32::from(at as u16 % 13 + 1);
+        let number = |at: usize| (f32::from((at * 37 % 101) as u16) - 50.3) / f32::from(at as u16 % 13 + 1);
         let rows: [[f32; 16]; 16] = std::array::from_fn(|row| std::array::from_fn(|lane| number(16 * row + lane)));
         let of_each = isa.reduce_add_each(&rows.map(|row| lanes.load(&row)));
         let mut found = [0.0; 16];

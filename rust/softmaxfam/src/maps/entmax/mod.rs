@@ -135,7 +135,7 @@ fn thresholds<R: Real>(
         let mut solver = Solver::new(level, source);
         for row in rows {
             let order = Order::new(alpha.of(row), options.temperature.of(row));
-            let solved = dispatch(level, SolveRow { solver: &mut solver, row, order });
+            let solved = solver.solve_row(row, order);
             let (middle, support, log_p) = match solved {
                 Solved::Undefined => (f64::NAN, 0, f64::NAN),
                 Solved::Absent => (f64::NEG_INFINITY, 0, f64::NEG_INFINITY),
@@ -165,6 +165,22 @@ pub struct SparseRows<E> {
     pub values: Vec<E>,
 }
 
+impl<E: Element> SparseRows<E> {
+    /// Of the entries of each row, rounded once.
+    pub(crate) fn of_parts(parts: Vec<Entries>) -> Self {
+        let total = parts.iter().map(Vec::len).sum();
+        let (mut indices, mut values) = (Vec::with_capacity(total), Vec::with_capacity(total));
+        let mut indptr = Vec::with_capacity(parts.len() + 1);
+        indptr.push(0);
+        for part in parts {
+            indices.extend(part.iter().map(|entry| entry.0));
+            values.extend(part.iter().map(|entry| E::of_f64_once(entry.1)));
+            indptr.push(indices.len() as i64);
+        }
+        Self { indptr, indices, values }
+    }
+}
+
 /// entmax of each row without its zeros; never makes the dense result. An undefined row holds NaN for each class.
 ///
 /// A support larger than `max_support` is refused with [`Error::Support`].
@@ -178,20 +194,11 @@ pub fn entmax_sparse<E: Element>(
     let limit = max_support.unwrap_or(usize::MAX);
     let is_zero = |p| E::of_f64_once(p) == E::ZERO;
     let parts = entries(Source::new(scores, options.mask), alpha, options, limit, is_zero)?;
-    let total = parts.iter().map(Vec::len).sum();
-    let (mut indices, mut values) = (Vec::with_capacity(total), Vec::with_capacity(total));
-    let mut indptr = Vec::with_capacity(parts.len() + 1);
-    indptr.push(0);
-    for part in parts {
-        indices.extend(part.iter().map(|entry| entry.0));
-        values.extend(part.iter().map(|entry| E::of_f64_once(entry.1)));
-        indptr.push(indices.len() as i64);
-    }
-    Ok(SparseRows { indptr, indices, values })
+    Ok(SparseRows::of_parts(parts))
 }
 
-/// Classes with their probabilities.
-type Entries = Vec<(i64, f64)>;
+/// Classes with their numbers.
+pub(crate) type Entries = Vec<(i64, f64)>;
 
 /// The entries of each row, those left out that are zero as they will be stored.
 fn entries<R: Real>(
@@ -246,7 +253,7 @@ fn within_limit(row: usize, entries: Entries, limit: usize) -> Result<Entries> {
     if support > limit { Err(Error::Support { row, support, limit }) } else { Ok(entries) }
 }
 
-fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<'_>) -> Result<()> {
+pub(crate) fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<'_>) -> Result<()> {
     options.check(scores)?;
     alpha.check(
         "alpha",
@@ -255,16 +262,16 @@ fn check<E: Element>(scores: &Rows<'_, E>, alpha: PerRow<'_>, options: &Options<
     )
 }
 
-fn job<'a, R: Real>(source: &Source<'_, R>, options: &Options<'a>) -> Job<'a> {
+pub(crate) fn job<'a, R: Real>(source: &Source<'_, R>, options: &Options<'a>) -> Job<'a> {
     let row_cost = ROW_COST + COST * (source.classes() * size_of::<R>()) as f64;
     Job { rows: source.rows(), row_cost, together: 1, interrupt: options.interrupt }
 }
 
 /// What a row is solved under.
 #[derive(Clone, Copy)]
-struct Order {
-    a: f64, // alpha - 1; 0 where it is too small to matter
-    temperature: f64,
+pub(crate) struct Order {
+    pub(crate) a: f64, // alpha - 1; 0 where it is too small to matter
+    pub(crate) temperature: f64,
     has_cut: bool, // whether the cut lies near enough to be looked for
 }
 
@@ -274,10 +281,16 @@ pub(crate) fn reach_of(alpha: f64, temperature: f64) -> Reach {
 }
 
 impl Order {
-    fn new(alpha: f64, temperature: f64) -> Self {
+    pub(crate) fn new(alpha: f64, temperature: f64) -> Self {
         let a = alpha - 1.0;
         // at |z| <= 745 the curve differs from e^z by a z^2 / 2 at most: less than half an eps of f64
         Self { a: if a.abs() < 1e-22 { 0.0 } else { a }, temperature, has_cut: a >= LEAST_CUT }
+    }
+
+    /// Of the powers v^alpha that normmax's probabilities follow from.
+    pub(crate) fn of_normmax(alpha: f64, temperature: f64) -> Self {
+        let a = if alpha == f64::INFINITY { 1.0 } else { (alpha - 1.0) / alpha };
+        Self { a, temperature: temperature * a, has_cut: true }
     }
 
     fn reach(&self) -> Reach {
@@ -301,7 +314,7 @@ impl Order {
 
 /// What became of a row.
 #[derive(Clone, Copy)]
-enum Solved {
+pub(crate) enum Solved {
     /// NaN or +inf, or nothing above -inf.
     Undefined,
     /// Masked as a whole.
@@ -313,7 +326,7 @@ enum Solved {
 }
 
 /// Solves row after row with the same buffers.
-struct Solver<'a, R: Real> {
+pub(crate) struct Solver<'a, R: Real> {
     level: Level,
     source: Source<'a, R>,
     buffer: Box<[R]>,
@@ -325,7 +338,7 @@ struct Solver<'a, R: Real> {
 }
 
 impl<'a, R: Real> Solver<'a, R> {
-    fn new(level: Level, source: Source<'a, R>) -> Self {
+    pub(crate) fn new(level: Level, source: Source<'a, R>) -> Self {
         let (z, p, order, work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { level, source, buffer: source.buffer(), filter: Filter::new(), z, p, order, work }
     }
@@ -352,6 +365,72 @@ impl<'a, R: Real> Solver<'a, R> {
                 }
             }
             State::Listed => self.solve_listed(order),
+        }
+    }
+
+    /// Solves a row outside of any kernel.
+    pub(crate) fn solve_row(&mut self, row: usize, order: Order) -> Solved {
+        dispatch(self.level, SolveRow { solver: self, row, order })
+    }
+
+    /// The candidates of a row that was [`Solved::Listed`], in ascending order, and their probabilities.
+    pub(crate) fn listed(&self) -> (&[u32], &[f64]) {
+        (self.filter.indices(), &self.p)
+    }
+
+    /// Solves again for a listed row whose order is at most 2, in u = -log p_max and with 1 + a e^(au) z formed as (1 + a z) +
+    /// a z expm1(a u): relative digits of the small probabilities of confident rows, where e^(au) rounds to 1. Returns log p_max.
+    pub(crate) fn polish(&mut self, order: Order, log_p_max: f64) -> f64 {
+        let a = order.a;
+        let mut u = -log_p_max;
+        for _ in 0..8 {
+            let (mut others, mut slopes) = (0.0, 0.0);
+            let bend = (a * u).exp_m1();
+            for (z, p) in self.z.iter().zip(&mut self.p).filter(|(z, _)| **z > f64::NEG_INFINITY) {
+                let w = a.mul_add(*z, 1.0) + a * *z * bend;
+                let r = match a {
+                    _ if w <= 0.0 => 0.0,
+                    0.5 => w * w,
+                    1.0 => w,
+                    _ => (w.ln() / a).exp(),
+                };
+                *p = r;
+                others += r;
+                slopes += if w > 0.0 { r / w } else { 0.0 };
+            }
+            let above = others.ln_1p() - u;
+            let step = -((1.0 + others) / (1.0 + slopes) * (-a * above).exp_m1()).ln_1p() / a;
+            if step.is_nan() || step.abs() <= f64::EPSILON * u {
+                break;
+            }
+            u = (u + step).max(0.0);
+        }
+        let p_max = (-u).exp();
+        for (z, p) in self.z.iter().zip(&mut self.p) {
+            *p = if *z == f64::NEG_INFINITY { p_max } else { *p * p_max };
+        }
+        -u
+    }
+
+    /// z of the classes from `from` on, a multiple of [`STRIP`], and unless the row is listed, their probabilities.
+    pub(crate) fn strip(
+        &mut self,
+        (row, from): (usize, usize),
+        order: Order,
+        solved: &Solved,
+        z: &mut [f64],
+        p: &mut [f64],
+    ) {
+        let (highest, solution) = match solved {
+            Solved::Listed { highest, .. } => (*highest, None),
+            Solved::Spread { highest, solution } => (*highest, Some(*solution)),
+            Solved::Undefined | Solved::Absent => unreachable!("such a row has no probabilities"),
+        };
+        let start = from / BLOCK * BLOCK;
+        let scores = &self.source.block(row, start, &mut self.buffer)[from - start..][..z.len()];
+        dispatch(self.level, Differences { scores, highest, temperature: order.temperature, z });
+        if let Some(solution) = solution {
+            dispatch(self.level, Probabilities { order, solution, z, p });
         }
     }
 
@@ -460,11 +539,11 @@ fn has_nan<I: Isa, R: Real>(isa: I, scores: &[R]) -> bool {
 }
 
 /// z = (x - highest) / T in f64.
-struct Differences<'k, R> {
-    scores: &'k [R],
-    highest: f64,
-    temperature: f64,
-    z: &'k mut [f64],
+pub(crate) struct Differences<'k, R> {
+    pub(crate) scores: &'k [R],
+    pub(crate) highest: f64,
+    pub(crate) temperature: f64,
+    pub(crate) z: &'k mut [f64],
 }
 
 impl<R: Real> Kernel for Differences<'_, R> {

@@ -94,8 +94,7 @@ impl<R: Real> Kernel for NormmaxRow<'_, '_, R> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { solver, row, alpha, temperature, results, out } = self;
-        let a = if alpha == f64::INFINITY { 1.0 } else { (alpha - 1.0) / alpha };
-        let order = Order { a, temperature: temperature * a, has_cut: true };
+        let order = Order::of_normmax(alpha, temperature);
         match solver.solve(isa, row, order) {
             Solved::Undefined => out.fill(row, R::NAN),
             Solved::Absent => out.fill(row, R::ZERO),

@@ -15,14 +15,14 @@ use crate::simd::{Isa, Kernel, Lanes, Real};
 
 /// A row's solution: p_i = r_i / total with r_i = (1 + coefficient z_i)^(1/a), and log p_max.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Solution {
+pub(crate) struct Solution {
     /// a e^(au), or 1 at a = 0.
-    pub(super) coefficient: f64,
+    pub(crate) coefficient: f64,
     /// sum_i r_i
     pub(super) total: f64,
     /// The largest probability, and its logarithm.
     pub(super) p_max: f64,
-    pub(super) log_p_max: f64,
+    pub(crate) log_p_max: f64,
     /// The number of classes with r_i > 0.
     pub(super) support: usize,
 }
