@@ -177,3 +177,18 @@ def test_weighted_logsumexp(rng):
 def test_ties_share_at_infinite_alpha(dtype, tie):
     x = np.array([[tie, tie - 1, tie]] * 2, dtype=dtype_of(dtype))
     np.testing.assert_array_equal(sf.entmax(x, INF).astype(float), [[0.5, 0, 0.5]] * 2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-20, 1e20, 1e300])
+@pytest.mark.parametrize("scores", [[0, -1e4], [1, 2], [-1, -2], [3] * 5000, [-3, 1] * 40, [0, -np.inf, 1]])
+def test_extreme_temperatures_are_limits(scores, temperature, dtype):
+    x = np.array(scores, dtype)
+    present = np.isfinite(x)
+    p = np.where(x == x.max(), 1, 0) / np.sum(x == x.max()) if temperature < 1 else present / present.sum()
+    slack = 8 * np.finfo(dtype).eps
+    for of in (sf.softmax, sf.entmax, sf.sparsemax):
+        np.testing.assert_allclose(of(x, temperature=temperature), p, rtol=0, atol=slack)
+    with np.errstate(over="ignore"):
+        expected = np.asarray(x.max() / np.float64(temperature) - np.log(p.max()), dtype)
+    np.testing.assert_allclose(sf.logsumexp(x, temperature=temperature), expected, rtol=slack, atol=slack)

@@ -61,7 +61,9 @@ impl<R: Real> Scale<R> {
 /// 1 / T as the sum of two numbers.
 fn inverse_in_two<R: Real>(temperature: f64) -> [R; 2] {
     let inverse = 1.0 / temperature;
-    let high = R::of_f64(inverse.min(R::MAX.into()));
+    let rounded: R = R::of_f64(inverse.min(R::MAX.into()));
+    // by 0 the score of an absent class would become NaN
+    let high = if rounded.into() == 0.0 { R::of_f64(f32::from_bits(1).into()) } else { rounded };
     // what 1/T lost by rounding, then what the high part lost
     let low = (-temperature).mul_add(inverse, 1.0) / temperature + (inverse - high.into());
     let sound = high.into() < R::MAX.into() && low.is_finite();
@@ -100,8 +102,10 @@ impl<L: Lanes> Exponents<L> for Scaled<L> {
         let z = lanes.mul(difference, high);
         let lost = lanes.neg_mul_add(difference, high, z); // z minus the exact product
         let correction = lanes.sub(lanes.mul(difference, low), lost);
-        // an infinite score has no correction: the NaN of inf - inf gives way
-        (z, Some(lanes.max(correction, lanes.splat(L::Scalar::of_f64(-1.0)))))
+        // an infinite score has no correction: the NaN of inf - inf gives way; nor has one so far off that it rounds by more
+        // than an exponent has room for
+        let one = |value| lanes.splat(L::Scalar::of_f64(value));
+        (z, Some(lanes.min(lanes.max(correction, one(-1.0)), one(1.0))))
     }
 }
 
