@@ -139,29 +139,8 @@ def entmax_loss_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis; or a distribution over classes, floats of the
-        shape of the scores.
-    alpha : float or array, default 1.5
-        The order, > 0: 1 is cross entropy less the entropy of the target, 2 sparsemax's loss, infinity the
-        perceptron's. An array has length 1 along the axis.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    label_smoothing : float, default 0.0
-        The share of each target, from 0 to 1, that is spread evenly over the classes present.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, alpha, axis, where, weight, ignore_index, label_smoothing, reduction, temperature
+        As for `entmax_loss`.
     sparse_grad : bool, default False
         Give the gradient as `SparseRows`, without its zeros.
 
@@ -300,26 +279,8 @@ def sparsemax_loss_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis; or a distribution over classes, floats of the
-        shape of the scores.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    label_smoothing : float, default 0.0
-        The share of each target, from 0 to 1, that is spread evenly over the classes present.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, axis, where, weight, ignore_index, label_smoothing, reduction, temperature
+        As for `sparsemax_loss`.
     sparse_grad : bool, default False
         Give the gradient as `SparseRows`, without its zeros.
 
@@ -457,26 +418,8 @@ def cross_entropy_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis; or a distribution over classes, floats of the
-        shape of the scores.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    label_smoothing : float, default 0.0
-        The share of each target, from 0 to 1, that is spread evenly over the classes present.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, axis, where, weight, ignore_index, label_smoothing, reduction, temperature
+        As for `cross_entropy`.
 
     Returns
     -------
@@ -612,26 +555,8 @@ def perceptron_loss_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis; or a distribution over classes, floats of the
-        shape of the scores.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    label_smoothing : float, default 0.0
-        The share of each target, from 0 to 1, that is spread evenly over the classes present.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, axis, where, weight, ignore_index, label_smoothing, reduction, temperature
+        As for `perceptron_loss`.
     sparse_grad : bool, default False
         Give the gradient as `SparseRows`, without its zeros.
 
@@ -774,28 +699,8 @@ def normmax_loss_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis; or a distribution over classes, floats of the
-        shape of the scores.
-    alpha : float or array, default 2.0
-        The order of the norm, > 1. An array has length 1 along the axis.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    label_smoothing : float, default 0.0
-        The share of each target, from 0 to 1, that is spread evenly over the classes present.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, alpha, axis, where, weight, ignore_index, label_smoothing, reduction, temperature
+        As for `normmax_loss`.
     sparse_grad : bool, default False
         Give the gradient as `SparseRows`, without its zeros.
 
@@ -934,25 +839,8 @@ def rankmax_loss_and_grad(
 
     Parameters
     ----------
-    scores : array
-        float16, bfloat16, float32 or float64; integers and bool become float64. Any strides.
-    target : array
-        Class ids, integers of the shape of the scores without the axis.
-    margin : float, default 1.0
-        How far the target's score must be above another's for that to count no more; > 0.
-    axis : int
-        The axis of the classes.
-    where : array of bool, optional
-        Where it is False the class is absent, whatever its score. It broadcasts to the shape of `scores`.
-    weight : array, optional
-        A weight of each class, finite and >= 0, of shape (n_classes,).
-    ignore_index : int, optional
-        Rows with this class id count nothing; it need be no class.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows; a mean divides by the weights of the labels that count, or by the number
-        of rows where targets are distributions.
-    temperature : float or array, default 1.0
-        Scores are divided by it; > 0 and finite. An array has length 1 along the axis (or broadcasts so).
+    scores, target, margin, axis, where, weight, ignore_index, reduction, temperature
+        As for `rankmax_loss`.
     sparse_grad : bool, default False
         Give the gradient as `SparseRows`, without its zeros.
 
