@@ -4,7 +4,7 @@
 //! any lengths and strides (negative and zero too), and neighbouring axes that lie in one line are joined. Kernels
 //! never see a stride: they ask a row for a block of at most [`BLOCK`] classes and get a slice: the caller's own
 //! memory where it is contiguous, a copy in a small buffer where it is strided, packed, masked or about to be overwritten.
-//! Nor do they see half precision: a [`Source`] unpacks what it copies, and [`Results`] are packed as they are settled.
+//! Nor do they see half precision: a `Source` unpacks what it copies, and `Results` are packed as they are settled.
 #![allow(unsafe_code, reason = "one of the files named for it: strided access through raw pointers")]
 
 use crate::error::{Error, Result};
