@@ -47,6 +47,7 @@ class Case:
     at_most: bool = False  # the asked figure bounds our time over the peer's
     number: int = 1  # calls in one timing
     rounds: int = 7
+    warm: float = WARM_SECONDS
     per: float | None = None  # seconds that the asked figure counts in; there is no peer then
     seconds: dict[str, float] = field(default_factory=dict)
     ratio: float = 0.0
@@ -56,7 +57,7 @@ class Case:
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for _ in range(1 if quick else self.rounds):
             for who, work in (("ours", self.ours), ("peer", self.peer)):
-                warm = time.perf_counter() + (0 if quick else WARM_SECONDS)
+                warm = time.perf_counter() + (0 if quick else self.warm)
                 while time.perf_counter() < warm:
                     work()
                 start = time.perf_counter()
