@@ -239,3 +239,14 @@ def test_a_temperature_is_learned(x):
     loss = EntmaxLoss(temperature=torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64)))
     loss(x, LABELS).backward()
     assert loss.temperature.grad.abs() > 0
+
+
+def test_derivatives_by_alpha_have_the_digits_of_their_closed_forms():
+    scores = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    for label in range(3):
+        alpha = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        sf.entmax_loss(scores, torch.tensor(label), alpha).backward()
+        assert alpha.grad.item() == pytest.approx(-1.3910390565178912848, rel=1e-13)
+    alpha = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    sf.entmax(torch.tensor([0.25, 0.0, -0.5], dtype=torch.float64), alpha)[0].backward()
+    assert alpha.grad.item() == pytest.approx(0.20003560164644805516, rel=1e-13)

@@ -50,7 +50,8 @@ class LinearHead:
     first_class : int, default 0
         The number of the first class, where this head is a shard of a larger one.
     prepack : bool, default False
-        Copy the matrix so that its rows start at cache lines: pays where they do not, or where rows are not contiguous.
+        Copy the matrix so that its rows are contiguous and start at cache lines: pays where they are not contiguous,
+        as those of a transposed matrix, which are else gathered at each call.
     exact : array of float32, shape (n_classes, width), optional
         The matrix that a low-precision one was made from, for ``rescore=True``; by default `weight`, if `dtype`
         rounds it.
