@@ -300,9 +300,9 @@ class LinearHead:
     def logsumexp(
         self, h: Array, *, where: Array | None = None, exclude: Array | Sequence[Sequence[int]] | None = None
     ) -> Array:
-        """Return log sum_i exp(score_i / T) of each query, float32; within 3e-5 of the sum in exact arithmetic.
+        """Return log sum_i exp(score_i / T) of each query, float32.
 
-        See `score` for the arguments.
+        It errs by no more than the scores over T do, and half a unit of the result. See `score` for the arguments.
 
         Examples
         --------

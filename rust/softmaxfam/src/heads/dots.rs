@@ -10,7 +10,8 @@
 //! with [`TOGETHER`] queries hold 16 sums in registers (8 loads for 16 multiplications), and the rows to come are asked for
 //! ahead; rows of f16 and bf16 are widened once for all queries. Codes of 8 bits sum to exact integers.
 //! Error. At most (d / 16 + 5) 2^-24 sum_d |h_d w_d|, to first order; the bias adds half a unit of the result.
-//! Cost. On Zen 4, of f32: 0.95 of the speed of reading the matrix for one query; 0.8 to 0.9 of the peak for 16 and more.
+//! Cost. On Zen 4, of f32: 0.95 of the speed of reading the matrix for one query; for 16 and more 0.75 to 0.87 of the peak of the
+//! multipliers with rows of 256 and more, 0.6 with rows of 64, whose sums meet after 4 steps (`benches/heads.py`).
 
 use super::numbers::Numbers;
 use super::queries::{Queries, TOGETHER};
