@@ -73,6 +73,16 @@ def test_there_is_no_gradient_and_it_says_so():
         head(torch.ones(4), 1)
 
 
+@pytest.mark.parametrize("dtype", [None, "int8"])
+def test_a_layer_may_be_made_in_inference_mode(dtype):
+    with torch.inference_mode():
+        linear = torch.nn.Linear(4, 100)
+        h = torch.randn(3, 4)
+        head = LinearHead(linear, dtype=dtype)
+        torch.testing.assert_close(head.logits(h), linear(h), rtol=0.05, atol=0.05)
+        assert head(h, 2).indices.shape == (3, 2)
+
+
 def test_the_module_keeps_the_parameters_of_its_layer():
     model = torch.nn.Sequential(torch.nn.Linear(6, 4), LinearHead(layer(100, 4)))
     assert set(model.state_dict()) == {"0.weight", "0.bias", "1.linear.weight", "1.linear.bias"}

@@ -29,7 +29,7 @@ class LinearHead(nn.Module):
         ``load_state_dict`` writes to them is seen at the next call.
     dtype : {"float32", "float16", "bfloat16", "int8"}, optional
         The type that the matrix is held in; another than that of the layer is a copy, made anew after the layer
-        changed.
+        changed, but for a layer made in inference mode, whose changes torch does not count.
     temperature : float, default 1.0
         Scores are divided by it.
 
@@ -69,7 +69,7 @@ class LinearHead(nn.Module):
         if weight.device.type != "cpu":
             raise ValueError(f"the layer is on {weight.device}, must be on the CPU; call cpu() on it first")
         # a changed bias or a copied matrix is known by its version; what is read in place needs none, but has one too
-        key = tuple((tensor.data_ptr(), tensor._version) for tensor in (weight, bias) if tensor is not None)  # noqa: SLF001
+        key = tuple((tensor.data_ptr(), _version(tensor)) for tensor in (weight, bias) if tensor is not None)
         if self._made is None or self._made[0] != key:
             rows = weight.detach()
             biases = None if bias is None else bias.detach()
@@ -129,3 +129,8 @@ class LinearHead(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_made": None}
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was written to, as far as torch counts it."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001  there is no public name
