@@ -37,13 +37,14 @@ from ._losses import (
     sparsemax_loss,
     sparsemax_loss_and_grad,
 )
-from ._results import Scores, SparseRows, Threshold, TopK
+from ._results import IndexedRows, Scores, SparseRows, Threshold, TopK
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
 
 __all__ = [
     "AliasTable",
     "EntmaxState",
+    "IndexedRows",
     "LinearHead",
     "LogUniformSampler",
     "Samples",

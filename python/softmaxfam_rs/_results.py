@@ -143,6 +143,50 @@ class SparseRows(NamedTuple, Generic[A, Ids]):
         return torch.sparse_csr_tensor(indptr, indices, values, size=self.shape, check_invariants=False)  # they hold
 
 
+class IndexedRows(NamedTuple, Generic[A, Ids]):
+    """The rows of a matrix that a gradient touches; all others are 0.
+
+    Attributes
+    ----------
+    indices : array of int64, shape (rows,)
+        Ascending, each once: ``weight[indices] -= rate * values`` is a step of gradient descent.
+    values : array, shape (rows, columns)
+    shape : tuple
+        That of the whole matrix.
+    """
+
+    indices: Ids
+    values: A
+    shape: tuple[int, int]
+
+    def to_dense(self) -> A:
+        """Return the whole matrix, zeros included.
+
+        Examples
+        --------
+        >>> import numpy as np, softmaxfam_rs as sf
+        >>> sf.IndexedRows(np.array([1]), np.array([[2.0, 3.0]]), (3, 2)).to_dense()
+        array([[0., 0.],
+               [2., 3.],
+               [0., 0.]])
+        """
+        if is_torch(self.values):
+            dense: Array = cast("Any", self.values).new_zeros(self.shape)
+        else:
+            dense = np.zeros(self.shape, dtype=cast("Any", self.values).dtype)
+        dense[self.indices] = self.values
+        return cast("A", dense)
+
+    def to_torch(self) -> Any:  # noqa: ANN401  torch is optional and untyped
+        """Return a coalesced `torch.sparse_coo_tensor` over the same memory, as optimisers of torch take it."""
+        import torch  # noqa: PLC0415  optional, and slow to import
+        from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
+
+        parts: list[Array] = [self.indices, self.values]
+        indices, values = parts if is_torch(self.values) else map(from_dlpack, parts)
+        return torch.sparse_coo_tensor(indices[None], values, self.shape, is_coalesced=True, check_invariants=False)
+
+
 def _dense(indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> Array:
     if isinstance(values, np.ndarray):
         dense = np.zeros(shape, dtype=values.dtype)
