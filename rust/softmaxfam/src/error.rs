@@ -58,6 +58,8 @@ pub enum Error {
         /// The length of the slice.
         length: usize,
     },
+    /// A view whose rows lie along several axes where one is needed.
+    Axes,
     /// A number of classes that is 0 or above 2^32 - 1.
     Classes {
         /// The number of classes.
@@ -288,6 +290,7 @@ impl fmt::Display for Error {
             Self::Length { what, given, needed } => {
                 write!(f, "{what} has length {given}, must have length {needed}; check what it belongs to")
             }
+            Self::Axes => write!(f, "rows lie along several axes, must lie along one; copy them to a matrix"),
             Self::Width { given, needed } => write!(
                 f,
                 "queries have {given} numbers each, must have {needed} as the rows of the weight; is one of the two transposed?"

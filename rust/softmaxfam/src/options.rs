@@ -74,9 +74,13 @@ impl<'a> Options<'a> {
     }
 
     pub(crate) fn check<E>(&self, scores: &Rows<'_, E>) -> Result<()> {
-        self.temperature.check("temperature", scores.rows(), |given| {
+        self.check_shape(scores.rows(), scores.classes())
+    }
+
+    pub(crate) fn check_shape(&self, rows: usize, classes: usize) -> Result<()> {
+        self.temperature.check("temperature", rows, |given| {
             if given > 0.0 && given.is_finite() { Ok(()) } else { Err(Error::Temperature { given }) }
         })?;
-        self.mask.map_or(Ok(()), |mask| mask.expect("mask", scores.rows(), scores.classes()))
+        self.mask.map_or(Ok(()), |mask| mask.expect("mask", rows, classes))
     }
 }

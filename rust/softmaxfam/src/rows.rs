@@ -209,6 +209,17 @@ impl<'a, T> Rows<'a, T> {
         unsafe { &*std::ptr::from_ref(self).cast() }
     }
 
+    /// Some of the rows, which must lie along one axis.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Result<Self> {
+        if !self.batch.outer.is_empty() {
+            return Err(Error::Axes);
+        }
+        assert!(rows.start <= rows.end && rows.end <= self.rows());
+        let batch = Axes::new(&[(rows.len(), self.batch.inner.1)]);
+        let start = self.start.wrapping_offset(self.batch.offset(rows.start));
+        Ok(Self { start, window: 0..rows.len(), batch, classes: self.classes.clone(), lifetime: PhantomData })
+    }
+
     /// One element.
     #[inline]
     pub(crate) fn get(&self, row: usize, class: usize) -> T
@@ -226,6 +237,9 @@ impl<'a, T> Rows<'a, T> {
         T: Copy,
     {
         assert!(from + buffer.len() <= self.classes());
+        if let Some(line) = self.slice(row, from, from + buffer.len()) {
+            return buffer.copy_from_slice(line);
+        }
         let start = self.row_start(row);
         for (place, class) in buffer.iter_mut().zip(from..) {
             // SAFETY: the position lies in the view, whose maker promised that its positions are readable.

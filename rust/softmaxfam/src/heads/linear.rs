@@ -203,6 +203,10 @@ impl<'a> LinearHead<'a> {
                     walk.tiles(sweep.range(chunk), |tile| {
                         for (query, row) in group.clone().enumerate() {
                             let scores = tile.of(query).iter();
+                            if self.temperature == 1.0 {
+                                out.write(chunk, row, tile.first, scores.copied());
+                                continue;
+                            }
                             let over = |&x: &f32| (f64::from(x) / self.temperature) as f32;
                             out.write(chunk, row, tile.first, scores.map(over));
                         }

@@ -9,6 +9,7 @@ mod certified;
 mod dots;
 mod linear;
 mod numbers;
+pub(crate) mod products;
 mod quantize;
 mod queries;
 mod sample;

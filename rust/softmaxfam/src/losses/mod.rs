@@ -18,6 +18,7 @@
 mod cross_entropy;
 mod divergence;
 mod fenchel_young;
+mod linear;
 mod rankmax;
 mod sink;
 mod target;
@@ -31,6 +32,7 @@ use crate::simd::{Element, Level, Real};
 use crate::threads::{Job, for_each_piece};
 use cross_entropy::CrossEntropy;
 use fenchel_young::{Family, FenchelYoung};
+pub use linear::{IndexedRows, LinearGradients, LinearScores, WeightGradient, linear_loss};
 use rankmax::Rankmax;
 use sink::Gradients;
 use target::Wanted;
@@ -87,7 +89,7 @@ pub fn loss<E: Element>(
     if let Some(gradient) = &gradient {
         gradient.expect("gradient", scores.rows(), scores.classes())?;
     }
-    let wanted = &Wanted::new(scores, target, how)?;
+    let wanted = &Wanted::new((scores.rows(), scores.classes()), target, how)?;
     computed(loss, Source::new(scores, options.mask), wanted, options, losses, gradient.map(Results::new), None)
 }
 
@@ -101,7 +103,7 @@ pub fn loss_and_sparse_gradient<E: Element>(
     losses: &mut [f64],
 ) -> Result<(f64, SparseRows<E>)> {
     options.check(scores)?;
-    let wanted = &Wanted::new(scores, target, how)?;
+    let wanted = &Wanted::new((scores.rows(), scores.classes()), target, how)?;
     let mut parts = vec![Vec::new(); scores.rows()];
     let sparse = Some(RowsMut::from_rows(&mut parts));
     let reduced = computed(loss, Source::new(scores, options.mask), wanted, options, losses, None, sparse)?;

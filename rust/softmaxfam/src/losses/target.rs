@@ -88,10 +88,13 @@ impl<E: Element> ReadShares for Rows<'_, E> {
 }
 
 /// The targets of a call, checked.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     target: Read<'a>,
     how: LossOptions<'a>,
     share: f64,
+    /// The row of a call that here is the first.
+    first: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -111,8 +114,11 @@ pub(super) enum OfRow {
 }
 
 impl<'a> Wanted<'a> {
-    pub(super) fn new<E: Element>(scores: &Rows<'_, E>, target: Target<'a, E>, how: &LossOptions<'a>) -> Result<Self> {
-        let (rows, classes) = (scores.rows(), scores.classes());
+    pub(super) fn new<E: Element>(
+        (rows, classes): (usize, usize),
+        target: Target<'a, E>,
+        how: &LossOptions<'a>,
+    ) -> Result<Self> {
         let how = *how;
         let target = match target {
             Target::Classes(labels) => {
@@ -142,7 +148,7 @@ impl<'a> Wanted<'a> {
                 }
             }
         }
-        let mut wanted = Self { target, how, share: 1.0 };
+        let mut wanted = Self { target, how, share: 1.0, first: 0 };
         let mut total = rows as f64;
         if let Read::Labels(labels) = target {
             total = 0.0;
@@ -163,6 +169,11 @@ impl<'a> Wanted<'a> {
         Ok(wanted)
     }
 
+    /// The same of the rows from `first` on, the mean still that of all rows.
+    pub(super) fn from_row(&self, first: usize) -> Self {
+        Self { first: self.first + first, ..*self }
+    }
+
     /// What the sum of the losses is multiplied by.
     pub(super) fn share(&self) -> f64 {
         self.share
@@ -170,7 +181,7 @@ impl<'a> Wanted<'a> {
 
     /// What the gradient of the loss of a row is multiplied by.
     pub(super) fn factor(&self, row: usize) -> f64 {
-        self.share * self.how.factor.of(row)
+        self.share * self.how.factor.of(self.first + row)
     }
 
     /// Whether every row has one class as target.
@@ -183,12 +194,12 @@ impl<'a> Wanted<'a> {
     }
 
     fn weight(&self, row: usize, class: usize) -> f64 {
-        self.how.weight.map_or(1.0, |weight| weight.get(row, class))
+        self.how.weight.map_or(1.0, |weight| weight.get(self.first + row, class))
     }
 
     pub(super) fn of(&self, row: usize) -> OfRow {
         let Read::Labels(labels) = self.target else { return OfRow::Shares };
-        let label = labels.get(row, 0);
+        let label = labels.get(self.first + row, 0);
         if Some(label) == self.how.ignored {
             return OfRow::Nothing;
         }
@@ -217,7 +228,7 @@ impl<'a> Wanted<'a> {
         match (self.target, self.how.weight) {
             (Read::Labels(labels), None) => {
                 let smoothing = self.how.smoothing;
-                Some((labels.get(row, 0) as usize, 1.0 - smoothing, smoothing / present as f64))
+                Some((labels.get(self.first + row, 0) as usize, 1.0 - smoothing, smoothing / present as f64))
             }
             _ => None,
         }
@@ -235,11 +246,13 @@ impl<'a> Wanted<'a> {
         match self.target {
             Read::Labels(labels) => {
                 shares.fill(0.0);
-                if let Some(at) = (labels.get(row, 0) as usize).checked_sub(from).filter(|at| *at < shares.len()) {
+                if let Some(at) =
+                    (labels.get(self.first + row, 0) as usize).checked_sub(from).filter(|at| *at < shares.len())
+                {
                     shares[at] = 1.0;
                 }
             }
-            Read::Shares(given) => given.read(row, from, shares),
+            Read::Shares(given) => given.read(self.first + row, from, shares),
         }
         if self.how.smoothing > 0.0 {
             let (kept, spread) = (1.0 - self.how.smoothing, self.how.smoothing / present as f64);
@@ -248,7 +261,7 @@ impl<'a> Wanted<'a> {
             }
         }
         if let Some(weight) = self.how.weight {
-            shares.iter_mut().zip(from..).for_each(|(share, class)| *share *= weight.get(row, class));
+            shares.iter_mut().zip(from..).for_each(|(share, class)| *share *= weight.get(self.first + row, class));
         }
     }
 }
