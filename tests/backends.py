@@ -12,7 +12,8 @@ from reference import dtype_of
 from softmaxfam_rs._capabilities import FUNCTIONS, LIBRARIES, capability
 
 HALVES = ("float16", "bfloat16")
-LOSSES = tuple(name for name in FUNCTIONS if "loss" in name or "cross_entropy" in name)
+LINEAR = tuple(name for name in FUNCTIONS if name.startswith("linear_"))
+LOSSES = tuple(name for name in FUNCTIONS if ("loss" in name or "cross_entropy" in name) and name not in LINEAR)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def call_with_defaults(function, array):
         "entmax_vjp": (array, 1.5),
         "entmax_alpha_grad": (array, 1.5),
     }
-    if function in LOSSES:
+    if function in (*LOSSES, *LINEAR):
         own = next(backend for backend in BACKENDS if not backend.missing and backend.is_own(array))
         labels = own.array(np.arange(array.shape[0]) % array.shape[1])
-        return getattr(sf, function)(array, labels, reduction="none")
+        given = (array, labels) if function in LOSSES else (array, array, labels)
+        return getattr(sf, function)(*given, reduction="none")
     return getattr(sf, function)(array, *others.get(function, ()))

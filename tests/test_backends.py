@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
-from backends import BACKENDS, HALVES, call_with_defaults, is_served, on_each_backend, parameter
+from backends import BACKENDS, HALVES, LINEAR, call_with_defaults, is_served, on_each_backend, parameter
 from reference import dtype_of, eps_of
 from softmaxfam_rs._capabilities import CAPABILITIES, FUNCTIONS
 
@@ -223,6 +223,39 @@ CASES |= both(
     "rankmax_loss",
     lambda of: {**losses(of, shares=False), "margin": lambda a: of(a(SCORES), a(LABELS), margin=0.3, reduction="none")},
 )
+QUERIES = np.random.default_rng(12).standard_normal((6, 7)) / 2
+
+
+def of_heads(of, *, smoothing=True, **options):
+    """Cases of a loss fused with a head: the rows of SCORES are classes."""
+    cases = {
+        "labels": lambda a: of(a(QUERIES), a(SCORES), a(LABELS % 6), bias=a(QUERIES[:, 0]), **options),
+        "each": lambda a: of(
+            a(QUERIES), a(SCORES), a(LABELS % 6), bias=a(QUERIES[:, 0]), reduction="none", temperature=0.7, **options
+        ),
+        "weight, ignored": lambda a: of(
+            a(QUERIES),
+            a(SCORES),
+            a(LABELS % 6),
+            bias=a(SCORES[:, 1]),
+            weight=a(CLASS_WEIGHTS[1:]),
+            ignore_index=5,
+            **options,
+        ),
+        "three axes": lambda a: of(
+            a(QUERIES.reshape(2, 3, 7)), a(SCORES), a(LABELS.reshape(2, 3) % 6), bias=a(SCORES[:, 1]), **options
+        ),
+    }
+    if smoothing:
+        cases["smoothing"] = lambda a: of(
+            a(QUERIES), a(SCORES), a(LABELS % 6), bias=a(QUERIES[:, 0]), label_smoothing=0.2, **options
+        )
+    return cases
+
+
+for name in LINEAR:
+    dense = {} if "cross" in name or not name.endswith("_and_grad") else {"sparse_grad": False}
+    CASES[name] = of_heads(getattr(sf, name), smoothing="rankmax" not in name, **dense)
 
 
 def test_every_function_has_cases():

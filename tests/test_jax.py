@@ -58,6 +58,10 @@ OF_SCORES = {
     "cross_entropy, labels": lambda x: sf.cross_entropy(x, jnp.asarray(LABELS), label_smoothing=0.1, ignore_index=4),
     "perceptron_loss": lambda x: sf.perceptron_loss(x, jnp.asarray(LABELS)),
     "normmax_loss": lambda x: sf.normmax_loss(x, jnp.asarray(SHARES), 3.0, label_smoothing=0.1),
+    "linear_cross_entropy": lambda x: sf.linear_cross_entropy(jnp.asarray(G), x, jnp.asarray(LABELS % 3)),
+    "linear_cross_entropy, h": lambda x: sf.linear_cross_entropy(x, jnp.asarray(G), jnp.asarray(LABELS % 3)),
+    "linear_entmax_loss": lambda x: sf.linear_entmax_loss(jnp.asarray(G), x, jnp.asarray(LABELS % 3)),
+    "linear_rankmax_loss": lambda x: sf.linear_rankmax_loss(jnp.asarray(G), x, jnp.asarray(LABELS % 3)),
     "rankmax_loss": lambda x: sf.rankmax_loss(x, jnp.asarray(LABELS), margin=1.5),
 }
 OF_PARAMETERS = {

@@ -23,6 +23,14 @@ from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, 
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._head import EntmaxState, LinearHead, ScoreState
+from ._linear_losses import (
+    linear_cross_entropy,
+    linear_cross_entropy_and_grad,
+    linear_entmax_loss,
+    linear_entmax_loss_and_grad,
+    linear_rankmax_loss,
+    linear_rankmax_loss_and_grad,
+)
 from ._losses import (
     cross_entropy,
     cross_entropy_and_grad,
@@ -37,7 +45,7 @@ from ._losses import (
     sparsemax_loss,
     sparsemax_loss_and_grad,
 )
-from ._results import IndexedRows, Scores, SparseRows, Threshold, TopK
+from ._results import IndexedRows, LinearGradients, Scores, SparseRows, Threshold, TopK
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
 
@@ -45,6 +53,7 @@ __all__ = [
     "AliasTable",
     "EntmaxState",
     "IndexedRows",
+    "LinearGradients",
     "LinearHead",
     "LogUniformSampler",
     "Samples",
@@ -67,6 +76,12 @@ __all__ = [
     "entmax_threshold",
     "entmax_vjp",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
+    "linear_entmax_loss",
+    "linear_entmax_loss_and_grad",
+    "linear_rankmax_loss",
+    "linear_rankmax_loss_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

@@ -54,7 +54,12 @@ _LOSSES = tuple(
     for name in ("entmax_loss", "sparsemax_loss", "cross_entropy", "perceptron_loss", "normmax_loss", "rankmax_loss")
     for suffix in ("", "_and_grad")
 )
-FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS, *_LOSSES)
+_LINEAR = tuple(
+    f"{name}{suffix}"
+    for name in ("linear_cross_entropy", "linear_entmax_loss", "linear_rankmax_loss")
+    for suffix in ("", "_and_grad")
+)
+FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS, *_LOSSES, *_LINEAR)
 
 CAPABILITIES: dict[str, dict[str, Capability]] = {
     function: {

@@ -21,6 +21,7 @@ __all__ = [
     "get_num_threads",
     "isa",
     "isa_available",
+    "linear_loss",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -136,6 +137,18 @@ class Proposal:
 def sample_scores(
     scores: object, m: int, axis: int, present: object, temperature: _PerRow, place: _Place, unique: bool, /
 ) -> tuple[_Array, _Array, _Array | None]: ...
+def linear_loss(
+    h: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    target: _Array,
+    present: _Array | None,
+    class_weight: _Array | None,
+    factor: _Array | None,
+    numbers: tuple[str, float, float, int | None, float, bool],
+    into: tuple[_Array | None, _Array | None, _Array | None, bool],
+    /,
+) -> tuple[float, _Array, tuple[_Array, _Array] | None]: ...
 def loss(
     kind: str,
     scores: object,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._dask_blocks import Blocks
-from ._dask_losses import loss
+from ._dask_losses import linear_loss, loss
 from ._dask_states import log_softmax, logsumexp, softmax, top_log_probs
 from ._generic._rows import ABOVE_ONE, ABOVE_ZERO, TEMPERATURE
 from ._results import Threshold
@@ -25,6 +25,7 @@ __all__ = [
     "entmax_alpha_grad",
     "entmax_threshold",
     "entmax_vjp",
+    "linear_loss",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 
 from ._dask_blocks import Blocks
 from ._dispatch import library_of
+from ._fused import loss_of_all_scores
 from ._generic._frame import dtype_name, shape_text
 from ._generic._losses import MARGIN
 from ._generic._rows import ABOVE_ONE, ABOVE_ZERO, TEMPERATURE
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from ._typing import Array
 
 RULES = {"entmax": ABOVE_ZERO, "normmax": ABOVE_ONE, "rankmax": MARGIN}
+
+
+def linear_loss(kind: str, h: Array, matrix: Array, target: Array, parameter: Array, **options: Any) -> Any:  # noqa: ANN401
+    """Compute the loss that `kind` names of the scores h W^T + b, and its gradients if that is not "none"."""
+    return loss_of_all_scores(da, loss, kind, h, matrix, target, parameter, library="dask", **options)
 
 
 def loss(

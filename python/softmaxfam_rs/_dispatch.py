@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """A module with the public functions, for the arrays of a library; options are given by keyword.
 
-    Of the losses there is one function, which gets the kind first.
+    Of the losses there is one function, which gets the kind first, and one of those of linear heads.
     """
 
     logsumexp: Callable[..., Any]
@@ -45,6 +45,7 @@ class Backend(Protocol):
     entmax_vjp: Callable[..., NDArray[Any]]
     entmax_alpha_grad: Callable[..., NDArray[Any]]
     loss: Callable[..., Any]
+    linear_loss: Callable[..., Any]
 
 
 class Library(NamedTuple):

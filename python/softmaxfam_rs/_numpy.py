@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
+from ._fused import loss_of_numpy as linear_loss
 from ._results import SparseRows, Threshold, TopK
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "entmax_sparse",
     "entmax_threshold",
     "entmax_vjp",
+    "linear_loss",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

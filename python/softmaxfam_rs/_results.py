@@ -187,6 +187,24 @@ class IndexedRows(NamedTuple, Generic[A, Ids]):
         return torch.sparse_coo_tensor(indices[None], values, self.shape, is_coalesced=True, check_invariants=False)
 
 
+class LinearGradients(NamedTuple, Generic[A]):
+    """The gradients of a loss of scores h W^T + b.
+
+    Attributes
+    ----------
+    h : array, shape (..., D)
+        With respect to the queries.
+    weight : array of shape (V, D), or IndexedRows
+        With respect to the class matrix W.
+    bias : array of shape (V,), or None
+        With respect to the bias, where there is one.
+    """
+
+    h: A
+    weight: A | IndexedRows[A, Any]
+    bias: A | None
+
+
 def _dense(indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> Array:
     if isinstance(values, np.ndarray):
         dense = np.zeros(shape, dtype=values.dtype)

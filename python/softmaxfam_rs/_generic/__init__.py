@@ -23,6 +23,7 @@ __all__ = [
     "entmax_sparse",
     "entmax_threshold",
     "entmax_vjp",
+    "linear_loss",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -69,3 +70,4 @@ logsumexp_vjp = quietly(_gradients.logsumexp_vjp)
 entmax_vjp = quietly(_gradients.entmax_vjp)
 entmax_alpha_grad = quietly(_gradients.entmax_alpha_grad)
 loss = quietly(_losses.loss)
+linear_loss = quietly(_losses.linear_loss)

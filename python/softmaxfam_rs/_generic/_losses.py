@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from array_api_compat import is_jax_array
+from array_api_compat import array_namespace, is_jax_array
 
+from softmaxfam_rs._fused import loss_of_all_scores
 from softmaxfam_rs._results import SparseRows
 
 from ._differentiable import solve
@@ -436,3 +437,10 @@ def _sparse(frame: Frame, slopes: Array) -> SparseRows:
     _, indices = xp.nonzero(is_in)
     flat = xp.nonzero(xp.reshape(is_in, (-1,)))[0]
     return SparseRows(indptr, indices, xp.take(xp.reshape(slopes, (-1,)), flat), tuple(slopes.shape))
+
+
+def linear_loss(kind: str, h: Array, matrix: Array, target: Array, parameter: Array, **options: Any) -> Any:  # noqa: ANN401
+    """Compute the loss that `kind` names of the scores h W^T + b, and its gradients if that is not "none"."""
+    xp = array_namespace(h, matrix)
+    library = xp.__name__.rpartition(".")[2]
+    return loss_of_all_scores(xp, loss, kind, h, matrix, target, parameter, library=library, **options)

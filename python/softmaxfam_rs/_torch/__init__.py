@@ -4,12 +4,13 @@
 - `kernels`: the maps without derivatives;
 - `operators`: the ways in which torch calls a map: at once, for autograd, under transforms, when it compiles;
 - `exponential`, `projections`: the maps with their derivatives, by subject, and the functions;
-- `losses`: losses, whose gradients are computed in the backward pass;
+- `losses`: losses, whose gradients are computed in the backward pass; `linear`: those of a linear layer's scores;
 - `gradients`: vector-Jacobian products; `formulas`: all derivatives in operations of torch.
 """
 
 from .exponential import log_softmax, logsumexp, softmax, top_log_probs
 from .gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
+from .linear import linear_loss
 from .losses import loss
 from .projections import (
     budget_sparsemax,
@@ -28,6 +29,7 @@ __all__ = [
     "entmax_sparse",
     "entmax_threshold",
     "entmax_vjp",
+    "linear_loss",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

@@ -20,10 +20,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Nanoseconds of a product.
-const PRODUCT: f64 = 0.02;
+pub(crate) const PRODUCT: f64 = 0.02;
 
 /// An array, or nothing in its place.
-type Maybe<'py> = Option<Bound<'py, PyAny>>;
+pub(crate) type Maybe<'py> = Option<Bound<'py, PyAny>>;
 /// log_probs, indices, logsumexp, and the targets' log-probabilities.
 type Scored<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Maybe<'py>);
 type Three<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
@@ -332,16 +332,16 @@ fn scored<'py>(py: Python<'py>, k: usize, found: &heads::Scores) -> PyResult<Sco
     Ok((log_probs, indices, vector(py, Dtype::F32, &found.logsumexp)?, target))
 }
 
-fn vector<'py, T: Native>(py: Python<'py>, dtype: Dtype, values: &[T]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn vector<'py, T: Native>(py: Python<'py>, dtype: Dtype, values: &[T]) -> PyResult<Bound<'py, PyAny>> {
     Output::new(py, dtype, &[values.len() as isize])?.fill(values).into_object()
 }
 
-fn refused(error: Error) -> PyErr {
+pub(crate) fn refused(error: Error) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
 /// A matrix whose rows are classes or queries.
-fn rows<'py, T: Native>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<View<'py, T>> {
+pub(crate) fn rows<'py, T: Native>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<View<'py, T>> {
     let array = Array::native(object).and_then(|array| array.stored_as::<T>()).filter(|array| array.shape().len() == 2);
     let array = array.ok_or_else(|| {
         PyTypeError::new_err(format!(
@@ -353,11 +353,11 @@ fn rows<'py, T: Native>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<View
     array.view(name, &frame, Along::Classes)
 }
 
-fn native<'py>(name: &str, object: &Bound<'py, PyAny>, dtype: Dtype) -> PyResult<Array<'py>> {
+pub(crate) fn native<'py>(name: &str, object: &Bound<'py, PyAny>, dtype: Dtype) -> PyResult<Array<'py>> {
     let array = Array::native(object).filter(|array| array.dtype() == dtype);
     array.ok_or_else(|| PyTypeError::new_err(format!("{name} must be an array of {}", dtype.name())))
 }
 
-fn plain<'a, T: Native>(name: &str, array: &'a Array<'_>) -> PyResult<&'a [T]> {
+pub(crate) fn plain<'a, T: Native>(name: &str, array: &'a Array<'_>) -> PyResult<&'a [T]> {
     array.slice().ok_or_else(|| PyValueError::new_err(format!("{name} must be a contiguous array")))
 }

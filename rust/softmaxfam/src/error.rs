@@ -60,6 +60,11 @@ pub enum Error {
     },
     /// A view whose rows lie along several axes where one is needed.
     Axes,
+    /// A view to write that is not contiguous.
+    Contiguous {
+        /// Which view.
+        what: &'static str,
+    },
     /// A number of classes that is 0 or above 2^32 - 1.
     Classes {
         /// The number of classes.
@@ -289,6 +294,9 @@ impl fmt::Display for Error {
             }
             Self::Length { what, given, needed } => {
                 write!(f, "{what} has length {given}, must have length {needed}; check what it belongs to")
+            }
+            Self::Contiguous { what } => {
+                write!(f, "{what} is not contiguous, must be, in C order; write to a new array")
             }
             Self::Axes => write!(f, "rows lie along several axes, must lie along one; copy them to a matrix"),
             Self::Width { given, needed } => write!(

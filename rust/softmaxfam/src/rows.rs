@@ -348,6 +348,15 @@ impl<'a, T> RowsMut<'a, T> {
         }
     }
 
+    /// All elements, row after row, where they follow each other in memory and this is no part of a view.
+    pub(crate) fn into_line(self) -> Option<&'a mut [T]> {
+        let (rows, classes) = (self.rows(), self.classes());
+        let is_whole = self.window == (0..rows);
+        let is_line = self.classes.is_one_line() && (rows <= 1 || self.batch.is_spaced(0, rows, classes));
+        // SAFETY: the positions follow each other, are ours to write for 'a, and this view, the only one of them, is given up.
+        (is_whole && is_line).then(|| unsafe { std::slice::from_raw_parts_mut(self.start, rows * classes) })
+    }
+
     /// One value for each row.
     pub(crate) fn from_rows(values: &'a mut [T]) -> Self {
         // SAFETY: the pointer and the length are those of an exclusive slice.

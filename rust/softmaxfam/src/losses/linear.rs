@@ -56,15 +56,15 @@ pub struct LinearScores<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-/// Where the gradients that are wanted go: each to memory that holds zeros.
+/// Where the gradients that are wanted go: each to contiguous memory that holds zeros.
 #[derive(Default)]
 pub struct LinearGradients<'a> {
-    /// Of the queries: as many numbers, row after row.
-    pub queries: Option<&'a mut [f32]>,
+    /// Of the queries: as many rows, as long.
+    pub queries: Option<RowsMut<'a, f32>>,
     /// Of the class rows.
     pub weight: WeightGradient<'a>,
-    /// Of the bias: a number for each class.
-    pub bias: Option<&'a mut [f32]>,
+    /// Of the bias: a number for each class, in one row.
+    pub bias: Option<RowsMut<'a, f32>>,
 }
 
 /// Where the gradient of the class rows goes.
@@ -73,8 +73,8 @@ pub enum WeightGradient<'a> {
     /// Nowhere.
     #[default]
     Nothing,
-    /// As many numbers as the class rows have, row after row.
-    Dense(&'a mut [f32]),
+    /// As many rows as there are classes, as long.
+    Dense(RowsMut<'a, f32>),
     /// The rows that are not 0, to what is empty.
     Rows(&'a mut IndexedRows),
 }
@@ -95,12 +95,12 @@ pub struct IndexedRows {
 ///
 /// ```
 /// use softmaxfam::losses::{LinearGradients, LinearScores, linear_loss};
-/// use softmaxfam::{Loss, LossOptions, Options, Rows, Target};
+/// use softmaxfam::{Loss, LossOptions, Options, Rows, RowsMut, Target};
 /// let (queries, weight) = (Rows::new(&[1.0_f32, 0.0], 2)?, Rows::new(&[2.0_f32, 0.0, 0.0, 1.0], 2)?);
 /// let scores = LinearScores { queries: &queries, weight: &weight, bias: None };
 /// let target = Rows::new(&[1], 1)?;
 /// let (mut losses, mut gradient) = ([0.0; 1], [0.0; 2]);
-/// let gradients = LinearGradients { queries: Some(&mut gradient), ..Default::default() };
+/// let gradients = LinearGradients { queries: Some(RowsMut::new(&mut gradient, 2)?), ..Default::default() };
 /// let (options, how) = (Options::default(), LossOptions::default());
 /// let mean = linear_loss(Loss::Entmax(2.0.into()), scores, Target::Classes(&target), &options, &how, &mut losses, gradients)?;
 /// assert_eq!((mean, gradient), (2.0, [2.0, -1.0]));
@@ -266,12 +266,21 @@ struct Backward<'a> {
     weight: &'a Rows<'a, f32>,
     /// All queries, row after row.
     queries: Cow<'a, [f32]>,
-    gradients: LinearGradients<'a>,
-    /// Where the gradient of the class rows is summed, a row a class; empty until it is needed.
-    own: Vec<f32>,
+    of_queries: Option<&'a mut [f32]>,
+    of_weight: OfWeight<'a>,
+    of_bias: Option<&'a mut [f32]>,
     /// Gradients of scores that were not yet brought to class rows.
     waiting: Vec<Waiting>,
     interrupt: Option<&'a (dyn Fn() -> bool + Sync)>,
+}
+
+/// Where the gradient of the class rows is summed.
+enum OfWeight<'a> {
+    Nowhere,
+    /// In the caller's matrix.
+    Given(&'a mut [f32]),
+    /// In a matrix that is empty until it is needed, or at the end, for these rows.
+    Own(Vec<f32>, &'a mut IndexedRows),
 }
 
 /// The gradient of a score.
@@ -290,15 +299,17 @@ impl<'a> Backward<'a> {
     ) -> Result<Self> {
         let LinearScores { queries, weight, .. } = scores;
         let (count, classes, width) = (queries.rows(), weight.rows(), weight.classes());
-        let check = |what, given: Option<usize>, needed| match given {
-            Some(given) if given != needed => Err(Error::Length { what, given, needed }),
-            _ => Ok(()),
+        let of = |what, to: RowsMut<'a, f32>, rows, classes| {
+            to.expect(what, rows, classes)?;
+            to.into_line().ok_or(Error::Contiguous { what })
         };
-        check("the gradient of the queries", gradients.queries.as_ref().map(|to| to.len()), count * width)?;
-        check("the gradient of the bias", gradients.bias.as_ref().map(|to| to.len()), classes)?;
-        if let WeightGradient::Dense(to) = &gradients.weight {
-            check("the gradient of the weight", Some(to.len()), classes * width)?;
-        }
+        let of_queries = gradients.queries.map(|to| of("the gradient of the queries", to, count, width)).transpose()?;
+        let of_bias = gradients.bias.map(|to| of("the gradient of the bias", to, 1, classes)).transpose()?;
+        let of_weight = match gradients.weight {
+            WeightGradient::Nothing => OfWeight::Nowhere,
+            WeightGradient::Dense(to) => OfWeight::Given(of("the gradient of the weight", to, classes, width)?),
+            WeightGradient::Rows(to) => OfWeight::Own(Vec::new(), to),
+        };
         let queries = match queries.lines() {
             Some((numbers, pitch)) if pitch == width || count <= 1 => Cow::Borrowed(numbers),
             _ => {
@@ -309,13 +320,12 @@ impl<'a> Backward<'a> {
                 Cow::Owned(numbers)
             }
         };
-        let level = Level::active();
-        Ok(Self { level, weight, queries, gradients, own: Vec::new(), waiting: Vec::new(), interrupt })
+        let (level, waiting) = (Level::active(), Vec::new());
+        Ok(Self { level, weight, queries, of_queries, of_weight, of_bias, waiting, interrupt })
     }
 
     fn is_asked_for(&self) -> bool {
-        let LinearGradients { queries, weight, bias } = &self.gradients;
-        queries.is_some() || bias.is_some() || !matches!(weight, WeightGradient::Nothing)
+        self.of_queries.is_some() || self.of_bias.is_some() || !matches!(self.of_weight, OfWeight::Nowhere)
     }
 
     fn query(&self, row: usize) -> &[f32] {
@@ -346,14 +356,13 @@ impl<'a> Backward<'a> {
         let (level, weight, band) = (self.level, self.weight, self.band());
         let bands = classes.div_ceil(band);
         let lines = weight.lines().filter(|(_, pitch)| *pitch == width);
-        let asks_for_queries = self.gradients.queries.is_some() && width > 0;
+        let asks_for_queries = self.of_queries.is_some() && width > 0;
         let mut of_bands = vec![0.0; if asks_for_queries { bands * count * width } else { 0 }];
-        let of_weight =
-            match sums(&mut self.gradients.weight, &mut self.own, classes * width).filter(|to| !to.is_empty()) {
-                Some(to) => Some(Chunks::new(RowsMut::new(to, classes * width)?, band * width)),
-                None => None,
-            };
-        let of_bias = match &mut self.gradients.bias {
+        let of_weight = match self.of_weight.sums(classes * width).filter(|to| !to.is_empty()) {
+            Some(to) => Some(Chunks::new(RowsMut::new(to, classes * width)?, band * width)),
+            None => None,
+        };
+        let of_bias = match &mut self.of_bias {
             Some(to) => Some(Chunks::new(RowsMut::new(to, classes)?, band)),
             None => None,
         };
@@ -396,7 +405,7 @@ impl<'a> Backward<'a> {
             }
             Ok(())
         })?;
-        if let Some(to) = &mut self.gradients.queries {
+        if let Some(to) = &mut self.of_queries {
             let to = &mut to[rows.start * width..rows.end * width];
             let mut total = vec![0.0; to.len()];
             for sums in of_bands.chunks_exact(to.len().max(1)) {
@@ -409,10 +418,10 @@ impl<'a> Backward<'a> {
 
     /// As [`Self::add`], of gradients given by the classes where they are not 0.
     fn add_lists(&mut self, first: usize, lists: &[Entries]) -> Result<()> {
-        if let Some(to) = &mut self.gradients.bias {
+        if let Some(to) = &mut self.of_bias {
             lists.iter().flatten().for_each(|&(class, g)| to[class as usize] += g as f32);
         }
-        if !matches!(self.gradients.weight, WeightGradient::Nothing) {
+        if !matches!(self.of_weight, OfWeight::Nowhere) {
             for (list, query) in lists.iter().zip(first as u32..) {
                 self.waiting.extend(list.iter().map(|&(class, g)| Waiting {
                     class: class as u32,
@@ -422,7 +431,7 @@ impl<'a> Backward<'a> {
             }
         }
         let (level, weight, band, width) = (self.level, self.weight, self.band(), self.weight.classes());
-        if let Some(to) = &mut self.gradients.queries {
+        if let Some(to) = &mut self.of_queries {
             let view = RowsMut::new(&mut to[first * width..][..lists.len() * width], width)?;
             let entries = lists.iter().map(Vec::len).sum::<usize>();
             let row_cost = LISTED * (entries * width) as f64 / lists.len().max(1) as f64;
@@ -469,7 +478,7 @@ impl<'a> Backward<'a> {
         waiting.sort_unstable_by_key(|one| (one.class, one.query));
         let (level, queries) = (self.level, &self.queries);
         let (classes, width) = (self.weight.rows(), self.weight.classes());
-        if let Some(to) = sums(&mut self.gradients.weight, &mut self.own, classes * width) {
+        if let Some(to) = self.of_weight.sums(classes * width) {
             let row_cost = LISTED * (waiting.len() * width) as f64 / classes as f64;
             let job = Job { rows: classes, row_cost, together: 1, interrupt: self.interrupt };
             for_each_piece(job, RowsMut::new(to, width)?, |classes, mut view| {
@@ -488,13 +497,13 @@ impl<'a> Backward<'a> {
 
     /// Brings what is left to where it was asked for.
     fn finish(mut self) -> Result<()> {
-        if !self.own.is_empty() || matches!(self.gradients.weight, WeightGradient::Dense(_)) {
+        if !matches!(&self.of_weight, OfWeight::Own(whole, _) if whole.is_empty()) {
             self.flush()?;
         }
-        let WeightGradient::Rows(to) = self.gradients.weight else { return Ok(()) };
+        let OfWeight::Own(whole, to) = self.of_weight else { return Ok(()) };
         let width = self.weight.classes();
-        if !self.own.is_empty() {
-            to.values = self.own;
+        if !whole.is_empty() {
+            to.values = whole;
             to.keep_all_but_zeros(width);
             return Ok(());
         }
@@ -513,6 +522,20 @@ impl<'a> Backward<'a> {
     }
 }
 
+impl OfWeight<'_> {
+    /// The matrix of all class rows, of so many numbers.
+    fn sums(&mut self, length: usize) -> Option<&mut [f32]> {
+        match self {
+            Self::Nowhere => None,
+            Self::Given(to) => Some(to),
+            Self::Own(to, _) => {
+                to.resize(length, 0.0);
+                Some(to)
+            }
+        }
+    }
+}
+
 impl IndexedRows {
     /// Of a whole matrix in `values`.
     fn keep_all_but_zeros(&mut self, width: usize) {
@@ -526,18 +549,6 @@ impl IndexedRows {
         }
         self.values.truncate(kept * width);
         self.values.shrink_to_fit();
-    }
-}
-
-/// Where the gradient of the class rows is summed, a row a class.
-fn sums<'b>(to: &'b mut WeightGradient<'_>, own: &'b mut Vec<f32>, length: usize) -> Option<&'b mut [f32]> {
-    match to {
-        WeightGradient::Nothing => None,
-        WeightGradient::Dense(to) => Some(to),
-        WeightGradient::Rows(_) => {
-            own.resize(length, 0.0);
-            Some(own)
-        }
     }
 }
 
