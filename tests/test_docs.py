@@ -1,6 +1,8 @@
 """The code in the docs runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ def test_python_blocks_run_in_their_order(path):
     names = {}
     for block in blocks:
         exec(compile(block, path.name, "exec"), names)  # noqa: S102  our own docs
+
+
+def test_the_picture_of_the_losses_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    script = DOCS[0].parent / "draw_losses.py"
+    file = tmp_path / "losses.svg"
+    subprocess.run([sys.executable, str(script), str(file)], check=True)
+    drawn = file.read_text(encoding="utf-8")
+    assert "rankmax_loss" in drawn and "entmax, alpha inf" in drawn
 
 
 def test_the_estimate_in_the_docs_of_samplers_is_right():
