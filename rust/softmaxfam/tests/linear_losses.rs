@@ -68,12 +68,10 @@ impl Problem {
         for query in 0..count {
             let g = &gradient[query * classes..][..classes];
             let h = &self.queries[query * width..][..width];
-            for class in 0..classes {
-                found.bias[class] += g[class];
-                for d in 0..width {
-                    let sum = &mut found.weight[class * width + d];
-                    *sum = g[class].mul_add(h[d], *sum);
-                }
+            let rows = found.weight.chunks_exact_mut(width);
+            for ((g, bias), row) in g.iter().zip(&mut found.bias).zip(rows) {
+                *bias += g;
+                row.iter_mut().zip(h).for_each(|(sum, h)| *sum = g.mul_add(*h, *sum));
             }
             for d in 0..width {
                 let of_band = |band: std::ops::Range<usize>| {

@@ -11,7 +11,7 @@
 //! such a chain over the classes of a band, and bands meet in f64 in their order. A class outside the support adds 0. So
 //! the bits hang on neither blocks, tiles, threads, nor on whether gradients came as lists.
 //! Error. To first order n 2^-24 sum |g_n x_n| for n terms in a chain.
-//! Cost. `benches/linear.py`.
+//! Cost. `benches/linear.py`: 0.6 to 0.8 of the time of all scores at once by torch and MKL, 0.3 for entmax.
 
 use super::target::{OfRow, Target, Wanted};
 use super::{Loss, LossOptions, computed};
@@ -152,7 +152,7 @@ pub fn linear_loss(
         let along = (&[(rows.len(), pitch as isize)], &[(classes, 1)]);
         head.logits(&queries.part(rows.clone())?, &ask, &mut RowsMut::strided(&mut kept, 0, along.0, along.1)?)?;
         let outputs = RowsMut::strided(&mut kept, 0, along.0, along.1)?;
-        let each = Each { loss, options, wanted: wanted.from_row(from), first: from, wants };
+        let each = Each { loss, options, wanted: wanted.starting_at(from), first: from, wants };
         let lists = each.row(outputs, &mut losses[rows.clone()])?;
         match wants {
             Wants::Nothing => {}
@@ -245,7 +245,7 @@ impl Each<'_> {
         let mask = self.options.mask.map(|mask| mask.part(query..query + 1)).transpose()?;
         let options = Options { temperature: same(self.options.temperature), mask: mask.as_ref(), ..*self.options };
         let scores = Rows::new(scores, scores.len())?;
-        computed(kind, Source::new(&scores, options.mask), &self.wanted.from_row(row), &options, loss, dense, sparse)
+        computed(kind, Source::new(&scores, options.mask), &self.wanted.starting_at(row), &options, loss, dense, sparse)
     }
 }
 

@@ -170,7 +170,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The same of the rows from `first` on, the mean still that of all rows.
-    pub(super) fn from_row(&self, first: usize) -> Self {
+    pub(super) fn starting_at(&self, first: usize) -> Self {
         Self { first: self.first + first, ..*self }
     }
 
