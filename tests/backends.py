@@ -13,7 +13,10 @@ from softmaxfam_rs._capabilities import FUNCTIONS, LIBRARIES, capability
 
 HALVES = ("float16", "bfloat16")
 LINEAR = tuple(name for name in FUNCTIONS if name.startswith("linear_"))
-LOSSES = tuple(name for name in FUNCTIONS if ("loss" in name or "cross_entropy" in name) and name not in LINEAR)
+SAMPLED = tuple(name for name in FUNCTIONS if name.startswith(("sampled_", "nce_", "negative_")))
+LOSSES = tuple(
+    name for name in FUNCTIONS if ("loss" in name or "cross_entropy" in name) and name not in (*LINEAR, *SAMPLED)
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,9 @@ def call_with_defaults(function, array):
         "entmax_vjp": (array, 1.5),
         "entmax_alpha_grad": (array, 1.5),
     }
+    if function in SAMPLED:
+        logs = () if function.startswith("negative") else (array[:, 0] * 0, array * 0)
+        return getattr(sf, function)(array[:, 0], array, *logs, reduction="none")
     if function in (*LOSSES, *LINEAR):
         own = next(backend for backend in BACKENDS if not backend.missing and backend.is_own(array))
         labels = own.array(np.arange(array.shape[0]) % array.shape[1])

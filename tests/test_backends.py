@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxfam_rs as sf
-from backends import BACKENDS, HALVES, LINEAR, call_with_defaults, is_served, on_each_backend, parameter
+from backends import BACKENDS, HALVES, LINEAR, SAMPLED, call_with_defaults, is_served, on_each_backend, parameter
 from reference import dtype_of, eps_of
 from softmaxfam_rs._capabilities import CAPABILITIES, FUNCTIONS
 
@@ -256,6 +256,31 @@ def of_heads(of, *, smoothing=True, **options):
 for name in LINEAR:
     dense = {} if "cross" in name or not name.endswith("_and_grad") else {"sparse_grad": False}
     CASES[name] = of_heads(getattr(sf, name), smoothing="rankmax" not in name, **dense)
+
+
+HITS = np.random.default_rng(13).random((6, 7)) < 0.2
+LOGQ = np.log(np.random.default_rng(14).dirichlet(np.ones(9), 6))[:, :8]
+
+
+def from_samples(of, *, takes_logq=True):
+    """Cases of a loss from sampled negatives: the first column is the positive's."""
+
+    def call(a, positive, negative, **options):
+        logs = (
+            (a(LOGQ[:, 0]), a(LOGQ[: len(negative), 1:] if negative.ndim == 2 else LOGQ[0, 1:])) if takes_logq else ()
+        )
+        return of(a(positive), a(negative), *logs, **options)
+
+    return {
+        "of each row": lambda a: call(a, SCORES[:, 0], EDGES, reduction="none"),
+        "shared": lambda a: call(a, SCORES[:, 0], SCORES[1], temperature=0.5),
+        "hits": lambda a: call(a, SCORES[:, 0], SCORES, hits=a(HITS), reduction="sum"),
+        "hits of shared": lambda a: call(a, SCORES[:, 0], SCORES[1], hits=a(HITS), reduction="sum"),
+    }
+
+
+for name in SAMPLED:
+    CASES[name] = from_samples(getattr(sf, name), takes_logq=not name.startswith("negative"))
 
 
 def test_every_function_has_cases():

@@ -62,6 +62,10 @@ OF_SCORES = {
     "linear_cross_entropy, h": lambda x: sf.linear_cross_entropy(x, jnp.asarray(G), jnp.asarray(LABELS % 3)),
     "linear_entmax_loss": lambda x: sf.linear_entmax_loss(jnp.asarray(G), x, jnp.asarray(LABELS % 3)),
     "linear_rankmax_loss": lambda x: sf.linear_rankmax_loss(jnp.asarray(G), x, jnp.asarray(LABELS % 3)),
+    "sampled_softmax_loss": lambda x: sf.sampled_softmax_loss(x[:, 0], x, jnp.asarray(G[:, 0]), jnp.asarray(G)),
+    "sampled_softmax_loss, none": lambda x: sf.sampled_softmax_loss(x[:, 0], x[0], correction="none"),
+    "nce_loss": lambda x: sf.nce_loss(x[:, 0], x, jnp.asarray(G[:, 0]), jnp.asarray(G), hits=jnp.asarray(MASK)),
+    "negative_sampling_loss": lambda x: sf.negative_sampling_loss(x[:, 0], x[0], temperature=0.7),
     "rankmax_loss": lambda x: sf.rankmax_loss(x, jnp.asarray(LABELS), margin=1.5),
 }
 OF_PARAMETERS = {

@@ -46,6 +46,15 @@ from ._losses import (
     sparsemax_loss_and_grad,
 )
 from ._results import IndexedRows, LinearGradients, Scores, SparseRows, Threshold, TopK
+from ._sampled_losses import (
+    SampledGradients,
+    nce_loss,
+    nce_loss_and_grad,
+    negative_sampling_loss,
+    negative_sampling_loss_and_grad,
+    sampled_softmax_loss,
+    sampled_softmax_loss_and_grad,
+)
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
 
@@ -56,6 +65,7 @@ __all__ = [
     "LinearGradients",
     "LinearHead",
     "LogUniformSampler",
+    "SampledGradients",
     "Samples",
     "ScoreState",
     "Scores",
@@ -86,6 +96,10 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "nce_loss",
+    "nce_loss_and_grad",
+    "negative_sampling_loss",
+    "negative_sampling_loss_and_grad",
     "normmax",
     "normmax_loss",
     "normmax_loss_and_grad",
@@ -94,6 +108,8 @@ __all__ = [
     "rankmax_loss",
     "rankmax_loss_and_grad",
     "sample_scores",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_and_grad",
     "set_num_threads",
     "show_config",
     "softmax",

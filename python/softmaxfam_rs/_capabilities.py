@@ -59,7 +59,12 @@ _LINEAR = tuple(
     for name in ("linear_cross_entropy", "linear_entmax_loss", "linear_rankmax_loss")
     for suffix in ("", "_and_grad")
 )
-FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS, *_LOSSES, *_LINEAR)
+_SAMPLED = tuple(
+    f"{name}{suffix}"
+    for name in ("sampled_softmax_loss", "nce_loss", "negative_sampling_loss")
+    for suffix in ("", "_and_grad")
+)
+FUNCTIONS = (*_EXPONENTIAL, *_SPARSE, *_OF_RESULTS, *_LOSSES, *_LINEAR, *_SAMPLED)
 
 CAPABILITIES: dict[str, dict[str, Capability]] = {
     function: {
@@ -72,6 +77,9 @@ CAPABILITIES: dict[str, dict[str, Capability]] = {
     }
     for function in FUNCTIONS
 }
+for _function in _SAMPLED:  # formulas in the operations of the library, over the core's cross entropy
+    CAPABILITIES[_function]["numpy"] = Capability("array calls")
+    CAPABILITIES[_function]["torch"] = Capability("array calls", gradient=not _function.endswith("_and_grad"))
 CAPABILITIES["entmax_sparse"]["dask"] = Capability(
     "no", reason="the size of its result depends on the data; take entmax, or scores.compute()"
 )

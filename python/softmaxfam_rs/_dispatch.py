@@ -140,7 +140,7 @@ def _mixed(function: str, arrays: tuple[Array, ...]) -> TypeError:
     import softmaxfam_rs  # noqa: PLC0415  the package, complete by now
 
     options = {"axis", "k", "keepdims", "return_sign", "max_support"}
-    options |= {"margin", "ignore_index", "label_smoothing", "reduction", "sparse_grad"}
+    options |= {"correction", "margin", "ignore_index", "label_smoothing", "reduction", "sparse_grad"}
     parameters = inspect.signature(getattr(softmaxfam_rs, function)).parameters
     given = dict(zip((name for name in parameters if name not in options), arrays, strict=True))
     of_libraries = {name: library for name, array in given.items() if (library := library_of(array))}
