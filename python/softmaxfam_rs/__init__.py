@@ -23,6 +23,7 @@ from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, 
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._head import EntmaxState, LinearHead, ScoreState
+from ._hierarchical import HierarchicalSoftmax
 from ._linear_losses import (
     linear_cross_entropy,
     linear_cross_entropy_and_grad,
@@ -61,6 +62,7 @@ from ._streams import Stream
 __all__ = [
     "AliasTable",
     "EntmaxState",
+    "HierarchicalSoftmax",
     "IndexedRows",
     "LinearGradients",
     "LinearHead",

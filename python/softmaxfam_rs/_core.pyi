@@ -19,6 +19,7 @@ __all__ = [
     "entmax_threshold",
     "entmax_vjp",
     "get_num_threads",
+    "huffman",
     "isa",
     "isa_available",
     "linear_loss",
@@ -34,6 +35,11 @@ __all__ = [
     "softmax",
     "softmax_vjp",
     "top_log_probs",
+    "tree_log_probs",
+    "tree_loss",
+    "tree_parents",
+    "tree_path_lengths",
+    "tree_top",
     "tsallis_entropy",
     "weighted_logsumexp",
 ]
@@ -137,6 +143,23 @@ class Proposal:
 def sample_scores(
     scores: object, m: int, axis: int, present: object, temperature: _PerRow, place: _Place, unique: bool, /
 ) -> tuple[_Array, _Array, _Array | None]: ...
+def huffman(counts: _Array, /) -> _Array: ...
+def tree_parents(merges: _Array, /) -> _Array: ...
+def tree_path_lengths(parents: _Array, /) -> _Array: ...
+def tree_loss(
+    nodes: tuple[_Array, _Array | None, _Array],
+    h: _Array,
+    target: _Array,
+    ignored: int | None,
+    factors: _Array | None,
+    of_h: _Array | None,
+    touches: bool,
+    /,
+) -> tuple[_Array, tuple[_Array, _Array, _Array] | None]: ...
+def tree_log_probs(nodes: tuple[_Array, _Array | None, _Array], h: _Array, /) -> _Array: ...
+def tree_top(
+    nodes: tuple[_Array, _Array | None, _Array], merges: _Array, h: _Array, k: int, /
+) -> tuple[_Array, _Array]: ...
 def linear_loss(
     h: _Array,
     weight: _Array,

@@ -43,7 +43,7 @@ SIZES = (
     | dict.fromkeys(("U64", "I64", "F64", "C64"), 8)
 )
 # what a mapped tensor is in NumPy; bfloat16, which it lacks, is its bits
-NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1"}
+NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I32": "<i4"}
 
 
 class Tensor(NamedTuple):

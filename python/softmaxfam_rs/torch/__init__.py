@@ -1,6 +1,7 @@
 """Modules and data sets for torch, and in `entmax` a drop-in for the entmax package."""
 
 from .head import LinearHead as LinearHead
+from .hierarchical import HierarchicalSoftmax as HierarchicalSoftmax
 from .linear import LinearCrossEntropyLoss as LinearCrossEntropyLoss
 from .linear import LinearEntmaxLoss as LinearEntmaxLoss
 from .losses import AdaptiveEntmaxLoss as AdaptiveEntmaxLoss

@@ -7,7 +7,8 @@
 //! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `samplers`, `heads`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `samplers`, `heads`,
+//!   `hierarchical`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -17,6 +18,7 @@ mod exchange;
 mod frame;
 mod gradients;
 mod heads;
+mod hierarchical;
 mod linear_losses;
 mod list;
 mod losses;
@@ -38,6 +40,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     linear_losses::register(module)?;
     samplers::register(module)?;
     heads::register(module)?;
+    hierarchical::register(module)?;
     exchange::register(module)?;
     config::register(module)
 }

@@ -82,6 +82,31 @@ pub enum Error {
         /// The number of classes.
         classes: usize,
     },
+    /// A number of leaves of a tree that is 0 or too large.
+    Leaves {
+        /// The number of classes.
+        given: usize,
+        /// The largest.
+        most: usize,
+    },
+    /// A count that is negative, infinite or NaN.
+    Count {
+        /// The first class with such a count.
+        class: usize,
+        /// Its count.
+        given: f64,
+    },
+    /// A merge of a tree that names an id which is not there, or was merged before.
+    Merge {
+        /// The merge.
+        merge: usize,
+        /// The id.
+        given: i32,
+        /// Ids are below this.
+        below: usize,
+    },
+    /// Parents that are not those of a tree.
+    Tree,
     /// A power of weights that is negative, infinite or NaN.
     Power {
         /// The power.
@@ -246,6 +271,24 @@ impl fmt::Display for Error {
             ),
             Self::NoWeight { classes } => {
                 write!(f, "all {classes} weights are 0, must have one > 0; UniformSampler draws all classes alike")
+            }
+            Self::Leaves { given, most } => {
+                write!(f, "the tree has {given} classes, must have 1 to {most}; leave rare classes out, or group them")
+            }
+            Self::Count { class, given } => {
+                write!(
+                    f,
+                    "count of class {class} is {given}, must be finite and >= 0; a class not seen yet has count 0"
+                )
+            }
+            Self::Merge { merge, given, below } => write!(
+                f,
+                "merge {merge} of the tree names id {given}, must name ids in [0, {}] that no other merge names; \
+                 ids below the number of classes are classes, merge i makes id n_classes + i",
+                below - 1
+            ),
+            Self::Tree => {
+                write!(f, "the parents are not those of a tree, must be; they are damaged, make them of its merges")
             }
             Self::Power { given } => {
                 write!(f, "power is {given}, must be finite and >= 0; 1 keeps the weights as they are")

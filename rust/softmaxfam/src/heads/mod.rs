@@ -3,10 +3,14 @@
 //! What each file is for: `weights` is the class matrix in the type that it is stored in, `quantize` makes one of 8 bits;
 //! `numbers`, `queries` and `dots` multiply; `tiles` walks over classes; `linear` scores them, `sparse` lists those of entmax,
 //! `sample` draws, `certified` finds the exact best by a matrix of low precision; `state` merges what shards found, `bytes` sends it.
+//! `huffman` makes trees of classes, `hierarchical` follows their paths, and `descent` goes down from the root.
 
 mod bytes;
 mod certified;
+mod descent;
 mod dots;
+mod hierarchical;
+mod huffman;
 mod linear;
 mod numbers;
 pub(crate) mod products;
@@ -19,6 +23,8 @@ mod tiles;
 mod weights;
 
 pub use certified::Exact;
+pub use hierarchical::{HierarchicalSoftmax, Touched};
+pub use huffman::{huffman, parents, path_lengths};
 pub use linear::{Ask, LinearHead};
 pub use quantize::quantize;
 pub use sparse::EntmaxState;
