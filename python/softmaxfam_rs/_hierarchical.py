@@ -41,7 +41,7 @@ class Tree(NamedTuple):
     parents: NDArray[np.int32]
 
     @classmethod
-    def of(cls, counts: Array | None, merges: Array | None) -> Tree:
+    def of(cls, counts: Array, merges: Array) -> Tree:
         """Make Huffman's tree of counts, or the one that merges give."""
         if (counts is None) == (merges is None):
             raise ValueError("counts and tree are both given or both missing, must be one of them")
@@ -123,7 +123,7 @@ class HierarchicalSoftmax:
         nodes = len(self._tree.merges)
         if (width is None) == (weight is None):
             raise ValueError("width and weight are both given or both missing, must be one of them")
-        if weight is None:
+        if width is not None:
             columns = operator.index(width)
             if columns < 1:
                 raise ValueError(f"width is {width}, must be 1 or more")
@@ -266,9 +266,10 @@ class HierarchicalSoftmax:
         _checked(reduction)
         factors = _factors(classes, reduction, ignore_index)
         of_rows = np.empty_like(rows)
-        losses, touched = _core.tree_loss(self._nodes(), rows, classes, ignore_index, factors, of_rows, True)
         back = like_array(h)
-        nodes, values, biases = touched  # type: ignore[misc]  asked for
+        losses, touched = _core.tree_loss(self._nodes(), rows, classes, ignore_index, factors, of_rows, True)
+        assert touched is not None  # noqa: S101  asked for
+        nodes, values, biases = touched
         count = len(self._tree.merges)
         gradients: LinearGradients[Any] = LinearGradients(
             back(of_rows.reshape(*shape, self.width)),

@@ -127,14 +127,10 @@ def _computed(call: Value, factor: Tensor | None, wants: tuple[bool, bool, bool]
     if factor is None and reduction == "mean":
         each = torch.full(target.shape, 1 / max(1, counts), dtype=torch.float64)
     of_h = torch.empty_like(h, memory_format=torch.contiguous_format) if wants[0] else None
-    h, weight, bias, parents, target = (
-        None if tensor is None else tensor.detach().contiguous().resolve_neg().numpy()
-        for tensor in (h, weight, bias, parents, target)
-    )
     found, touched = _core.tree_loss(
-        (weight, bias, parents),
-        h,
-        target,
+        (_array(weight), None if bias is None else _array(bias), _array(parents)),
+        _array(h),
+        _array(target),
         ignore_index,
         None if each is None else each.numpy(),
         None if of_h is None else of_h.numpy(),
@@ -145,6 +141,10 @@ def _computed(call: Value, factor: Tensor | None, wants: tuple[bool, bool, bool]
         losses = losses.sum()
         losses = losses / counts if reduction == "mean" else losses
     return losses.float(), (of_h, *(map(torch.from_numpy, touched) if touched else (None, None, None)))
+
+
+def _array(tensor: Tensor) -> Value:
+    return tensor.detach().resolve_neg().contiguous().numpy()
 
 
 class _Paths(Function):

@@ -87,7 +87,7 @@ class HierarchicalSoftmax(nn.Module):
         self.weight = nn.Parameter(torch.zeros(nodes, in_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(nodes, device=device, dtype=dtype)) if bias else None
         self.sparse, self.ignore_index, self.reduction = sparse, ignore_index, reduction
-        self.register_load_state_dict_post_hook(_find_parents)
+        self.register_load_state_dict_post_hook(_find_parents)  # type: ignore[no-untyped-call]
 
     @property
     def n_classes(self) -> int:
