@@ -271,10 +271,11 @@ class HierarchicalSoftmax:
         assert touched is not None  # noqa: S101  asked for
         nodes, values, biases = touched
         count = len(self._tree.merges)
+        of_bias: Any = None if self.bias is None else IndexedRows(back(nodes), back(biases), (count,))
         gradients: LinearGradients[Any] = LinearGradients(
             back(of_rows.reshape(*shape, self.width)),
             IndexedRows(back(nodes), back(values), (count, self.width)),
-            None if self.bias is None else IndexedRows(back(nodes), back(biases), (count,)),  # type: ignore[arg-type]
+            of_bias,
         )
         return back(_reduced(losses, classes, shape, reduction, ignore_index)), gradients
 

@@ -150,14 +150,14 @@ class IndexedRows(NamedTuple, Generic[A, Ids]):
     ----------
     indices : array of int64, shape (rows,)
         Ascending, each once: ``weight[indices] -= rate * values`` is a step of gradient descent.
-    values : array, shape (rows, columns)
+    values : array, shape (rows, columns), or (rows,) of a vector
     shape : tuple
-        That of the whole matrix.
+        That of the whole matrix or vector.
     """
 
     indices: Ids
     values: A
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     def to_dense(self) -> A:
         """Return the whole matrix, zeros included.
@@ -197,7 +197,7 @@ class LinearGradients(NamedTuple, Generic[A]):
     weight : array of shape (V, D), or IndexedRows
         With respect to the class matrix W.
     bias : array of shape (V,), or None
-        With respect to the bias, where there is one.
+        With respect to the bias, where there is one; `HierarchicalSoftmax` gives `IndexedRows` of it.
     """
 
     h: A
