@@ -14,4 +14,7 @@ from .maps import Entmax as Entmax
 from .maps import LogSoftmax as LogSoftmax
 from .maps import Softmax as Softmax
 from .maps import Sparsemax as Sparsemax
+from .sampled import NCELoss as NCELoss
+from .sampled import NegativeSamplingLoss as NegativeSamplingLoss
+from .sampled import SampledSoftmaxLoss as SampledSoftmaxLoss
 from .sampling import NegativeSampler as NegativeSampler
