@@ -157,10 +157,9 @@ def binary_gradients(of: Slots, positive: Array, negative: Array) -> tuple[Array
 
 def softplus(xp: Any, x: Array) -> Array:  # noqa: ANN401  an array namespace
     """log(1 + e^x), never negative."""
-    if isinstance(x, (np.ndarray, np.generic)):
-        with np.errstate(invalid="ignore"):  # NaN gives NaN
-            return np.logaddexp(x, np.zeros_like(x))
-    return xp.logaddexp(x, xp.zeros_like(x))
+    if (library := library_of(x)) is not None and library.name in {"torch", "jax"}:
+        return xp.logaddexp(x, xp.zeros_like(x))  # differentiated at 0 too
+    return xp.where(x > 0, x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def sigmoid(xp: Any, x: Array) -> Array:  # noqa: ANN401

@@ -140,6 +140,8 @@ def sampled_softmax_loss_and_grad(
     (np.float64(1.3863), array([-0.75]), array([0.25, 0.25, 0.25]))
     """
     _same_library("sampled_softmax_loss_and_grad", positive, negative, logq_positive, logq_negative, hits)
+    positive, negative = formulas.stopped(positive), formulas.stopped(negative)
+    logq_positive, logq_negative = formulas.stopped(logq_positive), formulas.stopped(logq_negative)
     of = formulas.slots(positive, negative, logq_positive, logq_negative, hits, temperature)
     own, others = formulas.sampled_softmax(of, correction, reduction)
     rows, labels, where = formulas.joined(of, own, others)
@@ -231,6 +233,8 @@ def nce_loss_and_grad(
     (array([-0.5]), array([0.5]))
     """
     _same_library("nce_loss_and_grad", positive, negative, logq_positive, logq_negative, hits)
+    positive, negative = formulas.stopped(positive), formulas.stopped(negative)
+    logq_positive, logq_negative = formulas.stopped(logq_positive), formulas.stopped(logq_negative)
     of = formulas.slots(positive, negative, logq_positive, logq_negative, hits, temperature)
     return _binary_and_grad(of, reduction, corrected=True)
 
@@ -307,6 +311,7 @@ def negative_sampling_loss_and_grad(
     array([[0.5, 0.5]])
     """
     _same_library("negative_sampling_loss_and_grad", positive, negative, hits)
+    positive, negative = formulas.stopped(positive), formulas.stopped(negative)
     of = formulas.slots(positive, negative, None, None, hits, temperature)
     return _binary_and_grad(of, reduction, corrected=False)
 
