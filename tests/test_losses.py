@@ -38,7 +38,7 @@ of_shares_with_grad = pytest.mark.parametrize(
 of_shares = pytest.mark.parametrize(("of", "with_grad"), OF_SHARES.values(), ids=OF_SHARES.keys())
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
-TORTURE = {  # PAPER: values of 60 digits, at these very numbers
+TORTURE = {  # values of 60 digits, at these very numbers
     "a confident row": (lambda: sf.cross_entropy(np.array([40.0, 0]), 0), "4.2483542552915889863e-18"),
     "the same by order 1": (lambda: sf.entmax_loss(np.array([40.0, 0]), 0, 1.0), "4.2483542552915889863e-18"),
     "the same by shares": (

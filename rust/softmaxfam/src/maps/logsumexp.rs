@@ -3,7 +3,8 @@
 //! The sum is `expsum`'s; here rows are taken [`ROWS_TOGETHER`] at a time, so that their logarithms, in f64, are taken on
 //! lanes, and rows longer than `expsum::CHUNK` are summed in chunks that threads share.
 //! Weights (of any sign) go a plainer way in f64: the maximum over the classes whose weight is not 0, then the sum of
-//! w_i exp(x_i / T - max), positive and negative terms apart, so that the only cancellation is the one in the problem.
+//! w_i exp(x_i / T - max), positive and negative terms apart, so that the only cancellation is the one in the problem; where
+//! much cancels, the sum of the weights and that of w_i (exp(..) - 1), which is small for terms near the maximum.
 
 use super::across;
 use super::beside::{self, Tile};
@@ -273,6 +274,9 @@ fn weighted<R: Real>(
     })
 }
 
+/// Sums below this part of their terms are formed anew, with more digits.
+const CANCELLED: f64 = 1.0 / 64.0;
+
 struct WeightedSum<'k, 'a, R: Real> {
     source: Source<'a, R>,
     weights: &'a Rows<'a, f64>,
@@ -298,6 +302,29 @@ impl<R: Real> WeightedSum<'_, '_, R> {
                 visit(lanes.select(absent, lowest, x), lanes.select(absent, zero, w));
             }
         }
+    }
+}
+
+impl<R: Real> WeightedSum<'_, '_, R> {
+    /// The sum as that of the weights and of w_i (e^z_i - 1), compensated: where terms near the highest cancel, it keeps the digits of
+    /// their differences.
+    #[inline(always)]
+    fn without_ones<I: Isa>(&mut self, isa: I, base: f64) -> f64 {
+        let lanes = isa.f64();
+        let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
+        self.for_each_vector(isa, |x, w| {
+            let (mut scores, mut weights) = ([0.0; 8], [0.0; 8]);
+            lanes.store(x, &mut scores);
+            lanes.store(w, &mut weights);
+            for (x, w) in scores.iter().zip(weights).filter(|(_, w)| *w != 0.0) {
+                for term in [w, w * (x - base).exp_m1()] {
+                    let next = sum + term; // Neumaier's
+                    lost += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+                    sum = next;
+                }
+            }
+        });
+        sum + lost
     }
 }
 
@@ -331,7 +358,11 @@ impl<R: Real> Kernel for &mut WeightedSum<'_, '_, R> {
             positive = lanes.add(positive, lanes.max(term, zero));
             negative = lanes.add(negative, lanes.max(lanes.sub(zero, term), zero));
         });
-        let sum = lanes.reduce_add(positive) - lanes.reduce_add(negative);
+        let (positive, negative) = (lanes.reduce_add(positive), lanes.reduce_add(negative));
+        let mut sum = positive - negative;
+        if highest.is_finite() && sum.abs() < CANCELLED * (positive + negative) {
+            sum = self.without_ones(isa, highest);
+        }
         let log = lanes.reduce_max(elementary::log(lanes, lanes.splat(sum.abs())));
         (if highest.is_finite() { log + highest } else { log }, sum < 0.0)
     }
