@@ -257,6 +257,15 @@ fn what_does_not_fit_is_refused_and_a_stop_is_heard() {
     assert!(matches!(call(&[0, 1], &options, 12), Err(Error::Shape { what: "target", .. })));
     assert!(matches!(call(&[0, 1, 2], &options, 8), Err(Error::Shape { given: (2, 4), needed: (3, 4), .. })));
     assert_eq!(call(&[0, 1, 2], &options.interrupt(&|| true), 12), Err(Error::Interrupted));
+    let each = Rows::new(&[1.5, 2.0], 1).unwrap();
+    let of_each = Loss::Entmax(PerRow::Each(&each));
+    let of = |loss| {
+        let labels = Rows::new(&problem.labels, 1)?;
+        problem.fused(loss, Target::Classes(&labels), &options, &how, true)
+    };
+    assert!(matches!(of(of_each), Err(Error::Shape { what: "alpha", given: (2, 1), needed: (3, 1) })));
+    assert!(matches!(of(Loss::Entmax(0.0.into())), Err(Error::Alpha { given: 0.0, above: 0.0 })));
+    assert!(matches!(of(Loss::Rankmax { margin: 0.0 }), Err(Error::Margin { given: 0.0 })));
     let (queries, weight) = (Rows::new(&problem.queries, 3).unwrap(), Rows::new(&problem.weight, 4).unwrap());
     let scores = LinearScores { queries: &queries, weight: &weight, bias: None };
     let labels = Rows::new(&[0; 4], 1).unwrap();

@@ -129,6 +129,7 @@ pub fn linear_loss(
     }
     options.check_shape(count, classes)?;
     let wanted = Wanted::new((count, classes), target, how)?;
+    loss.check(count, &wanted)?;
     let share = wanted.share();
     let is_listed = loss.has_sparse_gradient(count) && wanted.is_of_classes();
     let mut backward = Backward::new(scores, gradients, options.interrupt)?;

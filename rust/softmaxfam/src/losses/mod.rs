@@ -125,14 +125,11 @@ fn computed<R: Real>(
     }
     let level = Level::active();
     let outputs = (RowsMut::from_rows(losses), dense, sparse);
+    loss.check(rows, wanted)?;
     let temperature = options.temperature;
     match loss {
         Loss::Entmax(order) | Loss::Normmax(order) => {
             let family = if matches!(loss, Loss::Entmax(_)) { Family::Entmax } else { Family::Normmax };
-            let least = if family == Family::Entmax { 0.0 } else { 1.0 };
-            order.check("alpha", rows, |given| {
-                if given > least { Ok(()) } else { Err(Error::Alpha { given, above: least }) }
-            })?;
             let is_softmax = family == Family::Entmax && matches!(order, PerRow::Same(1.0)) && wanted.is_of_classes();
             if is_softmax && outputs.2.is_none() {
                 let job = job(&source, options, cross_entropy::COST);
@@ -147,17 +144,31 @@ fn computed<R: Real>(
             each_row(level, job, outputs, || CrossEntropy::new(level, source, wanted, temperature))?;
         }
         Loss::Rankmax { margin } => {
-            if !(margin > 0.0 && margin < f64::INFINITY) {
-                return Err(Error::Margin { given: margin });
-            }
-            if !wanted.is_of_classes() {
-                return Err(Error::NeedsClasses);
-            }
             let job = job(&source, options, rankmax::COST);
             each_row(level, job, outputs, || Rankmax::new(level, source, wanted, temperature, margin))?;
         }
     }
     Ok(wanted.share() * losses.iter().sum::<f64>())
+}
+
+impl Loss<'_> {
+    /// Whether its parameter, and its targets, are such as it takes.
+    fn check(&self, rows: usize, wanted: &Wanted<'_>) -> Result<()> {
+        let check = |order: &PerRow<'_>, above| {
+            let valid = |given| if given > above { Ok(()) } else { Err(Error::Alpha { given, above }) };
+            order.check("alpha", rows, valid)
+        };
+        match self {
+            Self::Entmax(order) => check(order, 0.0),
+            Self::Normmax(order) => check(order, 1.0),
+            Self::CrossEntropy => Ok(()),
+            &Self::Rankmax { margin } if !(margin > 0.0 && margin < f64::INFINITY) => {
+                Err(Error::Margin { given: margin })
+            }
+            Self::Rankmax { .. } if wanted.is_of_classes() => Ok(()),
+            Self::Rankmax { .. } => Err(Error::NeedsClasses),
+        }
+    }
 }
 
 /// Time of a row besides its classes, ns.
