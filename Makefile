@@ -41,6 +41,7 @@ bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax
 	$(BIN)/python benches/heads.py
 	$(BIN)/python benches/losses.py
 	$(BIN)/python benches/linear.py
+	$(BIN)/python benches/sampled.py
 	$(BIN)/python benches/hierarchical.py
 	$(BIN)/python benches/classifier.py
 

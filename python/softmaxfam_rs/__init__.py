@@ -19,6 +19,14 @@ Results of the core have the same bits for any number of threads, any batch size
 
 from ._config import get_num_threads, set_num_threads, show_config
 from ._core import __version__
+from ._drawn_losses import (
+    nce,
+    nce_and_grad,
+    negative_sampling,
+    negative_sampling_and_grad,
+    sampled_softmax,
+    sampled_softmax_and_grad,
+)
 from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
@@ -98,8 +106,12 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
+    "nce",
+    "nce_and_grad",
     "nce_loss",
     "nce_loss_and_grad",
+    "negative_sampling",
+    "negative_sampling_and_grad",
     "negative_sampling_loss",
     "negative_sampling_loss_and_grad",
     "normmax",
@@ -110,6 +122,8 @@ __all__ = [
     "rankmax_loss",
     "rankmax_loss_and_grad",
     "sample_scores",
+    "sampled_softmax",
+    "sampled_softmax_and_grad",
     "sampled_softmax_loss",
     "sampled_softmax_loss_and_grad",
     "set_num_threads",

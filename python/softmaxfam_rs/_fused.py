@@ -122,7 +122,7 @@ def loss_of_numpy(
         if given[name].dtype.kind not in "iufb" and given[name].dtype.name != "bfloat16":
             raise TypeError(f"{name} has dtype {given[name].dtype}, must be real; convert it to numpy.float32")
     batch = checked({name: array.shape for name, array in given.items()}, {"target": target.dtype})
-    dtype = _common(h.dtype, matrix.dtype)
+    dtype = common_dtype(h.dtype, matrix.dtype)
     target = target.astype(np.int64, copy=False)
     if dtype == np.float64:
         from . import _numpy  # noqa: PLC0415  which takes this module
@@ -172,7 +172,7 @@ def loss_of_numpy(
     return result, LinearGradients(of_h.reshape(h.shape).astype(dtype, copy=False), of_weight, of_bias)
 
 
-def _common(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
+def common_dtype(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type of results: integers and bool count as float64."""
     floats = [np.dtype(np.float64) if dtype.kind in "iub" else dtype for dtype in (first, second)]
     return floats[0] if floats[0] == floats[1] else np.result_type(*floats)

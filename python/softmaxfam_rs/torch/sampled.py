@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import embedding
 
 import softmaxfam_rs as sf
+from softmaxfam_rs._drawn import treatment
+from softmaxfam_rs._torch.drawn import loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,8 @@ class _SampledLoss(nn.Module):
     """A loss of a linear layer's scores of the targets and of m classes that a sampler draws."""
 
     drawn: Tensor
+    kind: str
+    correction = "all"
 
     def __init__(
         self,
@@ -55,39 +57,30 @@ class _SampledLoss(nn.Module):
         """Return the loss of queries (..., in_features) and their classes (...)."""
         counts = target != self.ignore_index
         rows, classes = h[counts], target[counts]
-        shape = (self.m,) if self.shared else (len(classes), self.m)
         stream = sf.Stream(self.seed).at(int(self.drawn))
-        ids, logq = self.sampler.sample(shape, rng=stream, like=classes)
-        self.drawn += ids.numel()
-        positive = (rows * self._rows(classes)).sum(-1)
-        gathered = self._rows(ids)
-        negative = rows @ gathered.T if self.shared else (gathered @ rows[..., None])[..., 0]
-        if self.linear.bias is not None:
-            positive = positive + self.linear.bias[classes]
-            negative = negative + self.linear.bias[ids]
-        logq = logq.to(rows.dtype).expand(negative.shape)
-        hits = ids == classes[:, None] if self.remove_hits else None
-        losses = self.loss(positive, negative, self.sampler.logq(classes).to(rows.dtype), logq, hits)
-        if self.reduction == "mean":
-            return losses.mean()
-        if self.reduction == "sum":
-            return losses.sum()
-        return losses.new_zeros(target.shape).masked_scatter(counts, losses)
-
-    def loss(
-        self, positive: Tensor, negative: Tensor, logq_positive: Tensor, logq_negative: Tensor, hits: Tensor | None
-    ) -> Tensor:
-        """Return a loss for each row."""
-        raise NotImplementedError
+        given = (rows, self.linear.weight, classes, self.sampler, self.m)
+        is_each = self.reduction == "none"
+        losses: Tensor = loss(
+            self.kind,
+            *given,
+            bias=self.linear.bias,
+            rng=stream,
+            correction=self.correction,
+            shared=self.shared,
+            unique=False,
+            removes_hits=self.remove_hits,
+            temperature=self.temperature,
+            reduction=self.reduction,
+            sparse_grad=self.sparse,
+            wants_gradient=False,
+        )
+        self.drawn += self.m if self.shared else self.m * len(classes)
+        return losses.new_zeros(target.shape).masked_scatter(counts, losses) if is_each else losses
 
     def extra_repr(self) -> str:
         """Return the options."""
         names = ("m", "shared", "remove_hits", "seed", "ignore_index", "reduction", "temperature", "sparse")
         return ", ".join([repr(self.sampler), *(f"{name}={getattr(self, name)!r}" for name in names)])
-
-    def _rows(self, ids: Tensor) -> Tensor:
-        rows: Tensor = embedding(ids, self.linear.weight, sparse=self.sparse)
-        return rows
 
 
 class SampledSoftmaxLoss(_SampledLoss):
@@ -130,6 +123,8 @@ class SampledSoftmaxLoss(_SampledLoss):
     (True, 50)
     """
 
+    kind = "sampled_softmax"
+
     def __init__(
         self,
         linear: nn.Linear,
@@ -145,16 +140,7 @@ class SampledSoftmaxLoss(_SampledLoss):
         temperature: float = 1.0,
         sparse: bool = False,
     ) -> None:
-        if correction not in {"none", "all", "negatives", "refined"}:
-            raise ValueError(f"correction is {correction!r}, must be 'none', 'all', 'negatives' or 'refined'")
-        removes = correction in {"negatives", "refined"}
-        if remove_hits is None:
-            remove_hits = removes
-        elif remove_hits != removes and correction != "none":
-            reason = "the positive counts twice" if removes else "log-probabilities are no longer the optimum"
-            warnings.warn(
-                f"remove_hits={remove_hits} is biased under the correction {correction!r}: {reason}", stacklevel=2
-            )
+        remove_hits = treatment("sampled_softmax", correction, unique=False, remove_hits=remove_hits)
         super().__init__(
             linear,
             sampler,
@@ -168,16 +154,6 @@ class SampledSoftmaxLoss(_SampledLoss):
             sparse=sparse,
         )
         self.correction = correction
-
-    def loss(
-        self, positive: Tensor, negative: Tensor, logq_positive: Tensor, logq_negative: Tensor, hits: Tensor | None
-    ) -> Tensor:
-        """Return a loss for each row."""
-        options: dict[str, Any] = {"correction": self.correction, "hits": hits, "temperature": self.temperature}
-        losses: Tensor = sf.sampled_softmax_loss(
-            positive, negative, logq_positive, logq_negative, reduction="none", **options
-        )
-        return losses
 
     def extra_repr(self) -> str:
         """Return the options."""
@@ -200,6 +176,8 @@ class NCELoss(_SampledLoss):
     >>> loss(torch.randn(4, 8), torch.tensor([3, 1, 4, -100])).shape, int(loss.drawn)
     (torch.Size([]), 150)
     """
+
+    kind = "nce"
 
     def __init__(
         self,
@@ -227,21 +205,6 @@ class NCELoss(_SampledLoss):
             sparse=sparse,
         )
 
-    def loss(
-        self, positive: Tensor, negative: Tensor, logq_positive: Tensor, logq_negative: Tensor, hits: Tensor | None
-    ) -> Tensor:
-        """Return a loss for each row."""
-        losses: Tensor = sf.nce_loss(
-            positive,
-            negative,
-            logq_positive,
-            logq_negative,
-            hits=hits,
-            temperature=self.temperature,
-            reduction="none",
-        )
-        return losses
-
 
 class NegativeSamplingLoss(NCELoss):
     """Negative sampling of a layer's scores, as `softmaxfam_rs.negative_sampling_loss`.
@@ -260,16 +223,4 @@ class NegativeSamplingLoss(NCELoss):
     0
     """
 
-    def loss(
-        self,
-        positive: Tensor,
-        negative: Tensor,
-        logq_positive: Tensor,  # noqa: ARG002  not corrected
-        logq_negative: Tensor,  # noqa: ARG002
-        hits: Tensor | None,
-    ) -> Tensor:
-        """Return a loss for each row."""
-        losses: Tensor = sf.negative_sampling_loss(
-            positive, negative, hits=hits, temperature=self.temperature, reduction="none"
-        )
-        return losses
+    kind = "negative_sampling"

@@ -7,7 +7,7 @@ use crate::frame::{Along, Frame};
 use crate::heads::{Maybe, native, plain, refused, vector};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use softmaxfam::heads::{self, HierarchicalSoftmax};
+use softmaxfam::heads::{self, HierarchicalSoftmax, Touched};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(huffman, module)?)?;
@@ -59,7 +59,7 @@ impl<'py> Model<'py> {
     }
 }
 
-fn matrix<'py>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+pub(crate) fn matrix<'py>(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
     let array = native(name, object, Dtype::F32)?;
     match array.shape().len() {
         2 => Ok(array),
@@ -97,8 +97,8 @@ fn tree_path_lengths<'py>(py: Python<'py>, parents: &Bound<'py, PyAny>) -> PyRes
     vector(py, Dtype::I32, &lengths)
 }
 
-/// Nodes, the gradients of their rows and of their bias.
-type Rows<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+/// Rows, their gradients, and those of their biases.
+pub(crate) type Rows<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 /// The loss of each query in float64; with `touches` the gradients of the nodes too. That of the queries goes to `of_h`.
 #[pyfunction]
@@ -135,12 +135,21 @@ fn tree_loss<'py>(
     if !touches {
         return Ok((losses, None));
     }
-    let shape = [touched.nodes.len() as isize, width];
+    Ok((losses, Some(touched_rows(py, &touched, h_plain, width as usize)?)))
+}
+
+/// The rows that a loss touches, their gradients, and those of their biases.
+pub(crate) fn touched_rows<'py>(
+    py: Python<'py>,
+    touched: &Touched,
+    queries: &[f32],
+    width: usize,
+) -> PyResult<Rows<'py>> {
+    let shape = [touched.rows.len() as isize, width as isize];
     let mut values = Output::new(py, Dtype::F32, &shape)?;
     let into = values.rows_mut::<f32>(&Frame::along_last(&shape), Along::Classes)?;
-    run(py, work, |interrupt| touched.rows_into(h_plain, width as usize, into, interrupt))?;
-    let biases = vector(py, Dtype::F32, &touched.biases())?;
-    Ok((losses, Some((vector(py, Dtype::I64, &touched.nodes)?, values.into_object()?, biases))))
+    run(py, PRODUCT * queries.len() as f64, |interrupt| touched.rows_into(queries, width, into, interrupt))?;
+    Ok((vector(py, Dtype::I64, &touched.rows)?, values.into_object()?, vector(py, Dtype::F32, &touched.biases())?))
 }
 
 /// log p of all classes for each query.

@@ -7,8 +7,8 @@
 //! - `borrow`: NumPy's memory, raw, and `exchange`: that of tensors; the only files with `unsafe`;
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
-//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `samplers`, `heads`,
-//!   `hierarchical`, `config`: the functions, by subject.
+//! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `sampled`, `samplers`,
+//!   `heads`, `hierarchical`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -24,6 +24,7 @@ mod list;
 mod losses;
 mod maps;
 mod reductions;
+mod sampled;
 mod samplers;
 mod sparse;
 
@@ -38,6 +39,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     gradients::register(module)?;
     losses::register(module)?;
     linear_losses::register(module)?;
+    sampled::register(module)?;
     samplers::register(module)?;
     heads::register(module)?;
     hierarchical::register(module)?;

@@ -47,7 +47,7 @@ proptest! {
             let found = isa::forced(name, || {
                 model.loss(&queries, &targets, None, None, &mut losses, Some(into), true, None).unwrap()
             }).unwrap();
-            let mut of_nodes = vec![f32::NAN; found.nodes.len() * width];
+            let mut of_nodes = vec![f32::NAN; found.rows.len() * width];
             found.rows_into(&queries, width, RowsMut::new(&mut of_nodes, width).unwrap(), None).unwrap();
             let (mut want, mut want_rows) = (vec![0.0; rows * width], vec![0.0; nodes * width]);
             for (row, &target) in targets.iter().enumerate() {
@@ -68,7 +68,7 @@ proptest! {
                 prop_assert!((losses[row] - cost).abs() <= 1e-5 * cost.max(1.0), "{name}: {} {cost}", losses[row]);
             }
             prop_assert!(of_queries.iter().zip(&want).all(|(&a, b)| (f64::from(a) - b).abs() < 1e-5));
-            for (&node, row) in found.nodes.iter().zip(of_nodes.chunks(width)) {
+            for (&node, row) in found.rows.iter().zip(of_nodes.chunks(width)) {
                 let want = &want_rows[node as usize * width..][..width];
                 prop_assert!(row.iter().zip(want).all(|(&a, b)| (f64::from(a) - b).abs() < 1e-5));
             }

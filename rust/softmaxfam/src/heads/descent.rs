@@ -7,10 +7,11 @@
 //! log p, for it may hold a lower one. Cost: as many nodes as have a log p of at least the k-th result's; few where the
 //! distribution is peaked, all where it is flat.
 
-use super::hierarchical::{HierarchicalSoftmax, sixteen, two_ways};
+use super::hierarchical::{HierarchicalSoftmax, sixteen};
 use super::huffman::parent;
 use super::linear::{Ask, LinearHead, check_length};
 use super::weights::Weights;
+use crate::elementary::two_ways;
 use crate::error::{Error, Result};
 use crate::rows::{Places, Rows, RowsMut};
 use crate::simd::{Isa, Kernel, Lanes, Level, dispatch};

@@ -14,8 +14,10 @@
 
 use super::huffman::parent;
 use super::linear::{check_length, locked, unlocked};
+use super::listed::ListedRows;
 use super::products::AddRows;
-use crate::elementary::{Window, exp, log1p};
+use super::touched::{Term, Touched};
+use crate::elementary::two_ways;
 use crate::error::{Error, Result};
 use crate::rows::{Places, RowsMut};
 use crate::simd::{Isa, Kernel, Lanes, Level, V, dispatch};
@@ -47,23 +49,6 @@ pub struct HierarchicalSoftmax<'a> {
     pub(super) width: usize,
 }
 
-/// Steps of paths, by the nodes that they touch: what the gradients of these need.
-#[derive(Debug, Default)]
-pub struct Touched {
-    /// The nodes, ascending.
-    pub nodes: Vec<i64>,
-    starts: Vec<usize>,
-    steps: Vec<Step>,
-}
-
-/// The slope of a loss in the logit of a node.
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    /// The node above, the query below.
-    key: u64,
-    slope: f32,
-}
-
 impl<'a> HierarchicalSoftmax<'a> {
     /// Over `parents`, as [`super::parents`] gives them, and rows of `width` numbers for the nodes.
     pub fn new(parents: &'a [i32], weight: &'a [f32], bias: Option<&'a [f32]>, width: usize) -> Result<Self> {
@@ -81,8 +66,8 @@ impl<'a> HierarchicalSoftmax<'a> {
         self.parents.len() / 2 + 1
     }
 
-    pub(super) fn row(&self, node: usize) -> &'a [f32] {
-        &self.weight[node * self.width..][..self.width]
+    fn rows(&self) -> ListedRows<'a> {
+        ListedRows { numbers: self.weight, width: self.width }
     }
 
     /// -log p of each query's target into `losses`; 0 where it is `ignored`.
@@ -122,7 +107,7 @@ impl<'a> HierarchicalSoftmax<'a> {
         let row_cost = length * (STEP + PRODUCT * (1.0 + f64::from(u8::from(asks_for_queries))) * width as f64);
         let job = Job { rows: count, row_cost, together: TOGETHER, interrupt };
         for_each_piece(job, (RowsMut::new(losses, 1)?, of_queries), |rows, (mut losses, mut of_queries)| {
-            let mut steps = Vec::new();
+            let mut terms_of_nodes = Vec::new();
             let (mut slopes, mut terms) = (Vec::new(), Vec::new());
             for from in rows.clone().step_by(TOGETHER) {
                 let block = from..rows.end.min(from + TOGETHER);
@@ -138,33 +123,23 @@ impl<'a> HierarchicalSoftmax<'a> {
                     losses.set(query, 0, cost);
                     if let Some(to) = &mut of_queries {
                         terms.clear();
-                        terms.extend(path.iter().zip(&slopes).map(|(&code, &g)| (self.row(code as usize >> 1), g)));
+                        terms.extend(
+                            path.iter().zip(&slopes).map(|(&code, &g)| (self.rows().row(code as usize >> 1), g)),
+                        );
                         let sum = to.place(query, 0, width, &mut []);
                         sum.fill(0.0);
-                        dispatch(level, AddRows { terms: &terms, sum });
+                        dispatch(level, AddRows { terms: &terms[..], sum });
                     }
                     if touches {
-                        let key = |code: i32| (code as u64 >> 1) << 32 | query as u64;
-                        steps.extend(path.iter().zip(&slopes).map(|(&code, &slope)| Step { key: key(code), slope }));
+                        let term = |(&code, &slope): (&i32, &f32)| Term::new(code as usize >> 1, query, slope);
+                        terms_of_nodes.extend(path.iter().zip(&slopes).map(term));
                     }
                 }
             }
-            locked(&found).append(&mut steps);
+            locked(&found).append(&mut terms_of_nodes);
             Ok(())
         })?;
-        let mut steps = unlocked(found);
-        steps.sort_unstable_by_key(|step| step.key);
-        let mut touched = Touched::default();
-        for (at, step) in steps.iter().enumerate() {
-            let node = (step.key >> 32) as i64;
-            if touched.nodes.last() != Some(&node) {
-                touched.nodes.push(node);
-                touched.starts.push(at);
-            }
-        }
-        touched.starts.push(steps.len());
-        touched.steps = steps;
-        Ok(touched)
+        Ok(Touched::new(unlocked(found), Vec::new()))
     }
 
     /// The paths of some targets, from the root; of none an empty one.
@@ -184,47 +159,6 @@ impl<'a> HierarchicalSoftmax<'a> {
         }
         paths.iter_mut().for_each(|path| path.reverse());
         Ok(paths)
-    }
-}
-
-impl Touched {
-    /// The gradients of the nodes' rows, for the same queries: one after the other, in the order of `nodes`.
-    pub fn rows_into(
-        &self,
-        queries: &[f32],
-        width: usize,
-        into: RowsMut<'_, f32>,
-        interrupt: Option<&(dyn Fn() -> bool + Sync)>,
-    ) -> Result<()> {
-        into.expect("the gradient of the nodes", self.nodes.len(), width)?;
-        if self.nodes.is_empty() {
-            return Ok(());
-        }
-        if !into.is_in_line() {
-            return Err(Error::Contiguous { what: "the gradient of the nodes" });
-        }
-        let level = Level::active();
-        let row_cost = PRODUCT * (self.steps.len() * width) as f64 / self.nodes.len().max(1) as f64;
-        let job = Job { rows: self.nodes.len(), row_cost, together: 1, interrupt };
-        for_each_piece(job, into, |rows, mut view| {
-            let mut terms = Vec::new();
-            for row in rows {
-                let of_query = |step: &Step| (&queries[step.key as u32 as usize * width..][..width], step.slope);
-                terms.clear();
-                terms.extend(self.steps[self.starts[row]..self.starts[row + 1]].iter().map(of_query));
-                let sum = view.place(row, 0, width, &mut []);
-                sum.fill(0.0);
-                dispatch(level, AddRows { terms: &terms, sum });
-            }
-            Ok(())
-        })
-    }
-
-    /// The gradients of the nodes' biases.
-    pub fn biases(&self) -> Vec<f32> {
-        let sum =
-            |range: &[usize]| self.steps[range[0]..range[1]].iter().map(|step| f64::from(step.slope)).sum::<f64>();
-        self.starts.windows(2).map(|range| sum(range) as f32).collect()
     }
 }
 
@@ -250,7 +184,7 @@ impl Kernel for Walk<'_> {
         let mut next = self.next.iter();
         for (codes, slopes) in self.path.chunks(16).zip(self.slopes.chunks_mut(16)) {
             for &code in next.by_ref().take(16) {
-                ask_for(isa, self.model.row(code as usize >> 1));
+                self.model.rows().ask_for(isa, code as usize >> 1);
             }
             let (mut nodes, mut signs, mut costs) = ([0; 16], [1.0; 16], [0.0; 16]);
             for (lane, &code) in codes.iter().enumerate() {
@@ -272,61 +206,21 @@ impl Kernel for Walk<'_> {
             }
         }
         for &code in next {
-            ask_for(isa, self.model.row(code as usize >> 1));
+            self.model.rows().ask_for(isa, code as usize >> 1);
         }
         cost
     }
-}
-
-/// softplus(x), softplus(-x) and sigmoid(-x).
-#[inline(always)]
-pub(super) fn two_ways<L: Lanes<Scalar = f64>>(lanes: L, x: L::V) -> [L::V; 3] {
-    let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
-    let minus = lanes.sub(zero, x);
-    let e = exp(lanes, lanes.min(x, minus), None, &Window::new(lanes, 0.0)); // e^-|x|; min gives a NaN back
-    let log = log1p(lanes, e);
-    let part = lanes.div(lanes.select(lanes.ge(x, zero), e, one), lanes.add(one, e));
-    [lanes.add(lanes.max(x, zero), log), lanes.add(lanes.max(minus, zero), log), part]
 }
 
 /// The logits of at most 16 nodes, the lanes beyond them holding anything.
 #[inline(always)]
 pub(super) fn sixteen<I: Isa>(isa: I, model: &HierarchicalSoftmax<'_>, h: &[f32], nodes: &[usize]) -> V<I, f32> {
     let lanes = isa.f32();
-    let mut sums = [lanes.splat(0.0); 16];
-    for at in (0..nodes.len()).step_by(4) {
-        let mut rows: [&[f32]; 4] = [&[]; 4];
-        for (row, place) in rows.iter_mut().enumerate() {
-            *place = &model.row(nodes[(at + row).min(nodes.len() - 1)])[..h.len()];
-        }
-        let mut four = [lanes.splat(0.0); 4];
-        let whole = h.len() / 16 * 16;
-        for from in (0..whole).step_by(16) {
-            let query = lanes.load(&h[from..from + 16]);
-            for row in 0..4 {
-                four[row] = lanes.mul_add(lanes.load(&rows[row][from..from + 16]), query, four[row]);
-            }
-        }
-        if whole < h.len() {
-            let query = lanes.load_or(&h[whole..], 0.0);
-            for row in 0..4 {
-                four[row] = lanes.mul_add(lanes.load_or(&rows[row][whole..], 0.0), query, four[row]);
-            }
-        }
-        sums[at..at + 4].copy_from_slice(&four);
-    }
-    let logits = isa.reduce_add_each(&sums);
+    let logits = model.rows().sixteen(isa, h, nodes);
     let Some(bias) = model.bias else { return logits };
     let mut biases = [0.0; 16];
     for (place, &node) in biases.iter_mut().zip(nodes) {
         *place = bias[node];
     }
     lanes.add(logits, lanes.load(&biases))
-}
-
-#[inline(always)]
-fn ask_for<I: Isa>(isa: I, row: &[f32]) {
-    for line in row.chunks(16) {
-        isa.prefetch(line);
-    }
 }

@@ -126,8 +126,6 @@ impl Kernel for AddByTerm<'_> {
 }
 
 /// o_i += sum_k a_ik b_k: coefficients of a row side by side, `pitch` from row to row, for all rows of `sums`.
-///
-/// As many rows of coefficients as a multiple of [`TOGETHER`].
 pub(crate) struct AddByRow<'k> {
     pub(crate) coefficients: &'k [f32],
     pub(crate) pitch: usize,
@@ -141,10 +139,11 @@ impl Kernel for AddByRow<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { coefficients, pitch, rows, sums } = self;
+        let last = (sums.len() / rows.width.max(1)).saturating_sub(1);
         for (block, sums) in sums.chunks_mut((TOGETHER * rows.width).max(1)).enumerate() {
             let mut of_rows: [&[f32]; TOGETHER] = [&[]; TOGETHER];
             for (row, of_row) in of_rows.iter_mut().enumerate() {
-                *of_row = &coefficients[(block * TOGETHER + row) * pitch..][..rows.rows];
+                *of_row = &coefficients[(block * TOGETHER + row).min(last) * pitch..][..rows.rows];
             }
             add(isa, ByRow(of_rows), rows, sums);
         }
@@ -222,14 +221,30 @@ impl Place<'_> {
     }
 }
 
+/// Rows in memory, and what each is multiplied by.
+pub(crate) trait Terms {
+    fn count(&self) -> usize;
+    fn get(&self, index: usize) -> (&[f32], f32);
+}
+
+impl Terms for [(&[f32], f32)] {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.len()
+    }
+    #[inline(always)]
+    fn get(&self, index: usize) -> (&[f32], f32) {
+        self[index]
+    }
+}
+
 /// Adds rows times coefficients, in their order, to a row of the same width.
-pub(crate) struct AddRows<'k> {
-    /// Each row in memory, and what it is multiplied by.
-    pub(crate) terms: &'k [(&'k [f32], f32)],
+pub(crate) struct AddRows<'k, T: Terms + ?Sized = [(&'k [f32], f32)]> {
+    pub(crate) terms: &'k T,
     pub(crate) sum: &'k mut [f32],
 }
 
-impl Kernel for AddRows<'_> {
+impl<T: Terms + ?Sized> Kernel for AddRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -247,7 +262,7 @@ impl Kernel for AddRows<'_> {
     }
 }
 
-impl AddRows<'_> {
+impl<T: Terms + ?Sized> AddRows<'_, T> {
     #[inline(always)]
     fn columns<I: Isa, const N: usize>(&mut self, isa: I, columns: Range<usize>) {
         let lanes = isa.f32();
@@ -257,11 +272,12 @@ impl AddRows<'_> {
         for n in 0..N {
             found[n] = lanes.load_or(&sum[16 * n..length.min(16 * n + 16)], 0.0);
         }
-        for (index, (row, a)) in self.terms.iter().enumerate() {
-            if let Some((next, _)) = self.terms.get(index + 4) {
-                isa.prefetch(&next[columns.clone()]);
+        for index in 0..self.terms.count() {
+            if index + 4 < self.terms.count() {
+                isa.prefetch(&self.terms.get(index + 4).0[columns.clone()]);
             }
-            let (row, a) = (&row[columns.clone()], lanes.splat(*a));
+            let (row, a) = self.terms.get(index);
+            let (row, a) = (&row[columns.clone()], lanes.splat(a));
             for n in 0..N {
                 let b = lanes.load_or(&row[16 * n..length.min(16 * n + 16)], 0.0);
                 found[n] = lanes.mul_add(a, b, found[n]);

@@ -372,7 +372,7 @@ impl<'a> Backward<'a> {
         let row_cost = 2.0 * PRODUCT * (band * count * width) as f64;
         let job = Job { rows: bands, row_cost, together: 1, interrupt: self.interrupt };
         for_each_piece(job, (of_weight, into_bands, of_bias), |bands, (mut of_weight, mut of_bands, mut of_bias)| {
-            let (mut class_rows, mut near) = (Panels::default(), vec![0.0; count.next_multiple_of(TOGETHER) * tile]);
+            let (mut class_rows, mut near) = (Panels::default(), vec![0.0; count * tile]);
             for at in bands {
                 let band = at * band..classes.min((at + 1) * band);
                 for from in band.clone().step_by(tile) {
@@ -456,7 +456,7 @@ impl<'a> Backward<'a> {
                                 copied.chunks_exact(width).zip(list).map(|(row, &(_, g))| (row, g as f32)).collect()
                             }
                         };
-                        dispatch(level, AddRows { terms: &terms, sum: &mut sum });
+                        dispatch(level, AddRows { terms: &terms[..], sum: &mut sum });
                         total.iter_mut().zip(&sum).for_each(|(total, &sum)| *total += f64::from(sum));
                     }
                     let to = view.place(row, 0, width, &mut []);
@@ -558,5 +558,5 @@ fn add_group(level: Level, group: &[Waiting], queries: &[f32], sum: &mut [f32]) 
     let width = sum.len();
     let of_query = |one: &Waiting| (&queries[one.query as usize * width..][..width], one.gradient);
     let terms: Vec<_> = group.iter().map(of_query).collect();
-    dispatch(level, AddRows { terms: &terms, sum });
+    dispatch(level, AddRows { terms: &terms[..], sum });
 }

@@ -20,6 +20,7 @@ mod divergence;
 mod fenchel_young;
 mod linear;
 mod rankmax;
+mod sampled;
 mod sink;
 mod target;
 
@@ -34,6 +35,7 @@ use cross_entropy::CrossEntropy;
 use fenchel_young::{Family, FenchelYoung};
 pub use linear::{IndexedRows, LinearGradients, LinearScores, WeightGradient, linear_loss};
 use rankmax::Rankmax;
+pub use sampled::{SampledLoss, SampledScores, Slots, sampled_loss};
 use sink::Gradients;
 use target::Wanted;
 pub use target::{LossOptions, Reduction, Target};
