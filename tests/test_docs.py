@@ -23,13 +23,16 @@ def test_python_blocks_run_in_their_order(path):
         exec(compile(block, path.name, "exec"), names)  # noqa: S102  our own docs
 
 
-def test_the_picture_of_the_losses_is_drawn(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "labels"), [("losses", ["rankmax_loss", "entmax, alpha inf"]), ("bias", ["negatives", "dashed: theory"])]
+)
+def test_pictures_are_drawn(tmp_path, name, labels):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    script = DOCS[0].parent / "draw_losses.py"
-    file = tmp_path / "losses.svg"
+    script = DOCS[0].parent / f"draw_{name}.py"
+    file = tmp_path / f"{name}.svg"
     subprocess.run([sys.executable, str(script), str(file)], check=True)
     drawn = file.read_text(encoding="utf-8")
-    assert "rankmax_loss" in drawn and "entmax, alpha inf" in drawn
+    assert all(label in drawn for label in labels)
 
 
 def test_the_estimate_in_the_docs_of_samplers_is_right():

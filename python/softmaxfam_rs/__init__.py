@@ -17,6 +17,7 @@ The contract at the edges, the same for every function:
 Results of the core have the same bits for any number of threads, any batch size and any instruction set.
 """
 
+from ._bias_variance import BiasVariance, estimate_bias_variance
 from ._config import get_num_threads, set_num_threads, show_config
 from ._core import __version__
 from ._drawn_losses import (
@@ -69,6 +70,7 @@ from ._streams import Stream
 
 __all__ = [
     "AliasTable",
+    "BiasVariance",
     "EntmaxState",
     "HierarchicalSoftmax",
     "IndexedRows",
@@ -95,6 +97,7 @@ __all__ = [
     "entmax_sparse",
     "entmax_threshold",
     "entmax_vjp",
+    "estimate_bias_variance",
     "get_num_threads",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",

@@ -167,6 +167,14 @@ def sigmoid(xp: Any, x: Array) -> Array:  # noqa: ANN401
     return xp.exp(-softplus(xp, -x))
 
 
+def refined(xp: Any, above: Array) -> Array:  # noqa: ANN401
+    """X sigmoid(x) for the log odds x of the negatives, the weight a constant; 0 where no negative is left."""
+    is_alone = above == -math.inf
+    above = xp.where(is_alone, xp.zeros_like(above), above)
+    weight = stopped(xp.where(is_alone, xp.zeros_like(above), sigmoid(xp, above)))
+    return weight * above
+
+
 def reduced(of: Slots, losses: Array, reduction: str) -> Array:
     """Return the losses, their sum or their mean, in the type of the scores."""
     _check_reduction(reduction)

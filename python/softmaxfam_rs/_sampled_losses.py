@@ -101,7 +101,7 @@ def sampled_softmax_loss(
     own, others = formulas.sampled_softmax(of, correction, reduction)
     if correction == "refined":
         above = logsumexp(others, axis=-1, where=of.present) - own if of.shape[-1] else own * 0
-        losses = formulas.stopped(formulas.sigmoid(of.xp, above)) * above
+        losses = formulas.refined(of.xp, above)
     else:
         rows, labels, where = formulas.joined(of, own, others)
         losses = cross_entropy(rows, labels, where=where, reduction="none")
@@ -148,7 +148,7 @@ def sampled_softmax_loss_and_grad(
     losses, gradient = cross_entropy_and_grad(rows, labels, where=where, reduction="none")
     if correction == "refined":
         above = logsumexp(others, axis=-1, where=of.present) - own if of.shape[-1] else own * 0
-        losses = formulas.sigmoid(of.xp, above) * above
+        losses = formulas.refined(of.xp, above)
     parts = formulas.returned(of, gradient[..., 0], gradient[..., 1:], reduction)
     return formulas.reduced(of, losses, reduction), SampledGradients(*parts)
 
