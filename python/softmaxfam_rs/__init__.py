@@ -30,6 +30,16 @@ from ._drawn_losses import (
 )
 from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
+from ._factorizer import RGFactorizer
+from ._factors import (
+    FactorGradients,
+    rg2_loss,
+    rg2_loss_and_grad,
+    rg2_loss_hvp,
+    rgx_loss,
+    rgx_loss_and_grad,
+    rgx_loss_hvp,
+)
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._head import EntmaxState, LinearHead, ScoreState
 from ._hierarchical import HierarchicalSoftmax
@@ -72,11 +82,13 @@ __all__ = [
     "AliasTable",
     "BiasVariance",
     "EntmaxState",
+    "FactorGradients",
     "HierarchicalSoftmax",
     "IndexedRows",
     "LinearGradients",
     "LinearHead",
     "LogUniformSampler",
+    "RGFactorizer",
     "SampledGradients",
     "Samples",
     "ScoreState",
@@ -124,6 +136,12 @@ __all__ = [
     "perceptron_loss_and_grad",
     "rankmax_loss",
     "rankmax_loss_and_grad",
+    "rg2_loss",
+    "rg2_loss_and_grad",
+    "rg2_loss_hvp",
+    "rgx_loss",
+    "rgx_loss_and_grad",
+    "rgx_loss_hvp",
     "sample_scores",
     "sampled_softmax",
     "sampled_softmax_and_grad",

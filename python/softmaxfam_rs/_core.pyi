@@ -19,6 +19,7 @@ __all__ = [
     "entmax_threshold",
     "entmax_vjp",
     "get_num_threads",
+    "gram",
     "huffman",
     "isa",
     "isa_available",
@@ -35,6 +36,7 @@ __all__ = [
     "set_num_threads",
     "softmax",
     "softmax_vjp",
+    "solve_rows",
     "top_log_probs",
     "tree_log_probs",
     "tree_loss",
@@ -239,3 +241,13 @@ class EntmaxState:
     def to_bytes(self) -> bytes: ...
     @staticmethod
     def from_bytes(data: bytes, /) -> EntmaxState: ...
+
+def gram(rows: _Array, weights: _Array | None, /) -> tuple[_Array, _Array]: ...
+def solve_rows(
+    starts: _Array,
+    columns: _Array,
+    factors: _Array,
+    side: tuple[_Array, _Array, float, float, bool],
+    solved: _Array,
+    /,
+) -> _Array: ...

@@ -8,13 +8,14 @@
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
 //! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `sampled`, `samplers`,
-//!   `heads`, `hierarchical`, `config`: the functions, by subject.
+//!   `heads`, `hierarchical`, `factors`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
 mod config;
 mod dtype;
 mod exchange;
+mod factors;
 mod frame;
 mod gradients;
 mod heads;
@@ -43,6 +44,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     samplers::register(module)?;
     heads::register(module)?;
     hierarchical::register(module)?;
+    factors::register(module)?;
     exchange::register(module)?;
     config::register(module)
 }

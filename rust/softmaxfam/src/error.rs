@@ -226,6 +226,11 @@ pub enum Error {
         /// Its target.
         given: i64,
     },
+    /// A ridge that is zero, negative or not finite.
+    Ridge {
+        /// The ridge.
+        given: f64,
+    },
     /// The caller's interrupt asked to stop; outputs are partly written.
     Interrupted,
 }
@@ -382,6 +387,12 @@ impl fmt::Display for Error {
                 f,
                 "target of query {query} is class {given}, must be one of the classes that were scored; check the ids, or merge all shards"
             ),
+            Self::Ridge { given } => {
+                write!(
+                    f,
+                    "regularization is {given}, must be > 0 and finite; a small one, such as 1e-6, hardly changes factors"
+                )
+            }
             Self::Interrupted => write!(f, "interrupted before the end; outputs are partly written, call again"),
         }
     }

@@ -1,7 +1,9 @@
-//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, samplers of classes, and heads that score them.
+//! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, samplers of classes, heads that score them,
+//! and factors of users and items.
 
 pub mod elementary;
 pub mod error;
+pub mod factors;
 pub mod heads;
 pub mod losses;
 pub mod maps;

@@ -349,7 +349,7 @@ impl<'a, T> RowsMut<'a, T> {
     }
 
     /// All elements, row after row, where they follow each other in memory and this is no part of a view.
-    pub(crate) fn into_line(self) -> Option<&'a mut [T]> {
+    pub fn into_line(self) -> Option<&'a mut [T]> {
         let (rows, classes) = (self.rows(), self.classes());
         let is_whole = self.window == (0..rows);
         let is_line = self.classes.is_one_line() && (rows <= 1 || self.batch.is_spaced(0, rows, classes));
