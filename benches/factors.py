@@ -2,7 +2,7 @@
 
     python benches/factors.py [--quick] [--threads 1,2] [--only PATTERN] [--json FILE] [--plot FILE]
 
-Times: 1e5 users and items, rank 64, 1e7 interactions, and half as many. Quality: a planted set whose users draw items by
+Times: 1e5 users and items, rank 64, 1e7 interactions, and half as many. Quality: a planted set, users drawing items by
 a softmax of scores of rank 16 with popular items among them; of each user 5 items are held out, and NDCG@10 is taken
 among the items not seen. Both models have rank 32 and 10 iterations, and the best of nine settings each. What the
 columns mean: `measure.py`. Needs 2 GB of memory.
