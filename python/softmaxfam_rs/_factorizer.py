@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._results import Scores
+    from ._typing import Array
 
     AnyPath = str | os.PathLike[str]
 
@@ -110,6 +111,7 @@ class RGFactorizer:
         interactions: Any,  # noqa: ANN401  of SciPy
         /,
         *,
+        start: Array | None = None,
         callback: Callable[[int, float], object] | None = None,
     ) -> Self:
         """Find the factors of users and items.
@@ -118,6 +120,8 @@ class RGFactorizer:
         ----------
         interactions : scipy.sparse matrix or array, shape (users, items)
             What is stored and not 0 is an interaction, whatever its value.
+        start : array, shape (items, rank), optional
+            Factors of items to begin with, such as those of an earlier fit; random ones without.
         callback : callable, optional
             Called after each iteration with its number, from 1, and the objective; if it returns True, that was the
             last. Ctrl-C is honoured within a step; the factors of the last whole iteration stay.
@@ -140,8 +144,14 @@ class RGFactorizer:
         if 0 in of.shape:
             raise ValueError(f"interactions has shape {of.shape}, must have a user and an item")
         across = of.transposed()
-        rng = np.random.default_rng(self.random_state)
-        items = rng.standard_normal((of.shape[1], self.rank), dtype=np.float32) / np.float32(math.sqrt(self.rank))
+        shape = (of.shape[1], self.rank)
+        if start is None:
+            rng = np.random.default_rng(self.random_state)
+            items = rng.standard_normal(shape, dtype=np.float32) / np.float32(math.sqrt(self.rank))
+        else:
+            items = np.ascontiguousarray(start, np.float32)
+            if items.shape != shape:
+                raise ValueError(f"start has shape {items.shape}, must have shape {shape}, a factor for each item")
         self.objective_ = []
         for iteration in range(1, self.iterations + 1):
             users = self._users(of, items)

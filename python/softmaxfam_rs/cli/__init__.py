@@ -1,4 +1,4 @@
-"""Score and sample many classes, and normalise scores: linear heads, softmax, sparsemax, entmax, alias tables."""
+"""Score, sample and learn many classes: linear heads, softmax, sparsemax, entmax, alias tables, their losses."""
 
 import sys
 
@@ -10,9 +10,10 @@ def main() -> None:
         import typer  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         sys.exit(f"the command line needs {missing.name}; install it with: pip install 'softmaxfam-rs[cli]'")
-    from . import demo, info, normalize, sample, score  # noqa: PLC0415  they need what was just looked for
+    from . import compare_losses, demo, info, normalize, recommend, sample, score  # noqa: PLC0415  they need what was just looked for
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-    for command in (demo.demo, info.info, normalize.normalize, sample.sample, score.score):
+    commands = (demo.demo, info.info, normalize.normalize, sample.sample, score.score, recommend.recommend)
+    for command in (*commands, compare_losses.compare_losses):
         app.command()(command)
     app()
