@@ -44,6 +44,7 @@ bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax
 	$(BIN)/python benches/sampled.py
 	$(BIN)/python benches/hierarchical.py
 	$(BIN)/python benches/factors.py
+	$(BIN)/python benches/words.py
 	$(BIN)/python benches/classifier.py
 
 wheel: $(BIN)/.tools rust ## build a wheel into dist/

@@ -77,10 +77,12 @@ from ._sampled_losses import (
 )
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
+from ._words import Corpus, SkipGram
 
 __all__ = [
     "AliasTable",
     "BiasVariance",
+    "Corpus",
     "EntmaxState",
     "FactorGradients",
     "HierarchicalSoftmax",
@@ -93,6 +95,7 @@ __all__ = [
     "Samples",
     "ScoreState",
     "Scores",
+    "SkipGram",
     "SparseRows",
     "Stream",
     "Threshold",

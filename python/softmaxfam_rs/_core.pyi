@@ -10,6 +10,7 @@ __all__ = [
     "Head",
     "Proposal",
     "ScoreState",
+    "SkipGram",
     "__version__",
     "adopt",
     "budget_sparsemax",
@@ -251,3 +252,31 @@ def solve_rows(
     solved: _Array,
     /,
 ) -> _Array: ...
+
+@final
+class SkipGram:
+    BLOCK: int
+    def __new__(
+        cls,
+        counts: _Array,
+        objective: str,
+        width: int,
+        window: int,
+        negatives: int,
+        power: float,
+        sample: float,
+        seed: int,
+        /,
+    ) -> SkipGram: ...
+    def train(
+        self,
+        text: _Array,
+        first: int,
+        end: int,
+        epoch: int,
+        epochs: int,
+        rates: tuple[float, float],
+        limit: float,
+        /,
+    ) -> tuple[int, float]: ...
+    def vectors(self) -> tuple[_Array, _Array]: ...

@@ -8,7 +8,7 @@
 //! - `frame`: which axes of an array are rows and which are classes;
 //! - `call`: options, the GIL, interrupts, errors; what every function does around its one line of work;
 //! - `maps`, `reductions`, `sparse`, `gradients`, `losses`, `linear_losses`, `sampled`, `samplers`,
-//!   `heads`, `hierarchical`, `factors`, `config`: the functions, by subject.
+//!   `heads`, `hierarchical`, `factors`, `words`, `config`: the functions, by subject.
 
 mod borrow;
 mod call;
@@ -28,6 +28,7 @@ mod reductions;
 mod sampled;
 mod samplers;
 mod sparse;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -45,6 +46,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     heads::register(module)?;
     hierarchical::register(module)?;
     factors::register(module)?;
+    words::register(module)?;
     exchange::register(module)?;
     config::register(module)
 }

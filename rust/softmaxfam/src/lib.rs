@@ -12,6 +12,7 @@ pub mod rows;
 pub mod samplers;
 mod simd;
 pub mod threads;
+pub mod words;
 
 pub use error::{Error, Result};
 pub use losses::{Loss, LossOptions, Reduction, Target, loss, loss_and_sparse_gradient};

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::rows::{Outputs, Pieces};
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The environment variable with the number of threads, 1 or more; without it, as many as this process may run on.
 pub const VARIABLE: &str = "SOFTMAXFAM_NUM_THREADS";
@@ -17,6 +17,9 @@ pub const VARIABLE: &str = "SOFTMAXFAM_NUM_THREADS";
 const WORTH_SHARING: f64 = 150e3;
 /// The work (ns) of one piece: long against the cost of taking it, short against a person's patience with Ctrl-C.
 const PIECE: f64 = 1e6;
+
+/// So often a thread looks whether a round ended before it gives its core away: some microseconds.
+const SPINS: usize = 200;
 
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -65,6 +68,56 @@ pub(crate) fn for_each_piece<O: Outputs>(
         let (rows, part) = pieces.take()?;
         Some(may_go_on().and_then(|()| work(rows, part)))
     })
+}
+
+/// Runs rounds of tasks: `work` gets the number of a round and a part of its `tasks`, and all parts of a round end before one
+/// of the next begins. `cost` estimates a round, in ns on one thread.
+///
+/// Parts are dealt in their order and wait only for those of earlier rounds, which somebody holds who waits for even earlier
+/// ones: so any number of threads gets on, fewer than were asked for too. Waiting takes microseconds, where a call of
+/// [`for_each_piece`] for each round would take the waking of a thread.
+pub(crate) fn for_each_round(
+    rounds: usize,
+    tasks: usize,
+    cost: f64,
+    interrupt: Option<&(dyn Fn() -> bool + Sync)>,
+    work: &(dyn Fn(usize, Range<usize>) -> Result<()> + Sync),
+) -> Result<()> {
+    let threads = if cost * rounds as f64 > WORTH_SHARING { num_threads().min(tasks) } else { 1 };
+    let parts = if threads == 1 { 1 } else { tasks.min(2 * threads) };
+    let (next, done, left) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    take_all(threads, interrupt, &|may_go_on| {
+        let ticket = next.fetch_add(1, Ordering::Relaxed);
+        let (round, part) = (ticket / parts, ticket % parts);
+        if round >= rounds {
+            return None;
+        }
+        let leaving = Leaving(&left); // a panic must not keep others waiting
+        let mut waited = 0;
+        while done.load(Ordering::Acquire) < round * parts {
+            if left.load(Ordering::Relaxed) {
+                return None;
+            }
+            waited += 1;
+            if waited < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        let of_part = part * tasks / parts..(part + 1) * tasks / parts;
+        let result = may_go_on().and_then(|()| work(round, of_part));
+        if result.is_ok() {
+            done.fetch_add(1, Ordering::AcqRel);
+            std::mem::forget(leaving);
+        }
+        Some(result)
+    })
+}
+
+/// Says on its end that a round will not be finished.
+struct Leaving<'a>(&'a AtomicBool);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether the next piece may be begun.

@@ -6,7 +6,7 @@
 //! step with k = 1. The side as a whole enters by its Gram matrix alone, so a row costs what its interactions cost.
 //! Method. Without w one eigendecomposition C = B L B^T serves all rows: x = B (k L + ridge)^-1 B^T b, two products of a matrix and a
 //! vector. With w each row has its own matrix, made in place and factored by Cholesky. All in f64, rounded once.
-//! Order. Sums run over interactions as they are given, Gram matrices over chunks of [`CHUNK`] rows in their order: the bits hang on
+//! Order. Sums run over interactions as they are given, Gram matrices over chunks of 4096 rows in their order: the bits hang on
 //! neither threads nor instructions.
 //! Error. That of a backward stable solution in f64, cond 2^-52, beside the rounding of factors to f32.
 //! Cost. nnz D additions and 2 D^2 multiplications a row; with w nnz D^2 / 2 and D^3 / 6 a row: `benches/factors.py`.

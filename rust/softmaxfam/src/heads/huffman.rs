@@ -106,7 +106,7 @@ pub fn path_lengths(parents: &[i32]) -> Result<Vec<i32>> {
 
 /// The node above an id, and its bit.
 #[inline(always)]
-pub(super) fn parent(parents: &[i32], id: usize) -> Result<(usize, usize)> {
+pub(crate) fn parent(parents: &[i32], id: usize) -> Result<(usize, usize)> {
     let (nodes, code) = (parents.len() / 2, parents[id]);
     let node = (code >> 1) as usize; // of a negative one: huge
     // ids of nodes rise towards the root, so that a walk ends

@@ -27,6 +27,7 @@ mod weights;
 
 pub use certified::Exact;
 pub use hierarchical::HierarchicalSoftmax;
+pub(crate) use huffman::parent;
 pub use huffman::{huffman, parents, path_lengths};
 pub(crate) use linear::locked;
 pub use linear::{Ask, LinearHead};
