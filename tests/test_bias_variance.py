@@ -204,3 +204,9 @@ def test_what_is_refused(change, words):
     arrays = [given.pop(name) for name in ("loss", "scores", "target", "sampler", "m")]
     with pytest.raises(ValueError, match=words):
         sf.estimate_bias_variance(*arrays, **given)
+
+
+def test_a_biased_treatment_of_hits_warns_at_its_call():
+    with pytest.warns(UserWarning, match="no longer the optimum") as found:
+        sf.estimate_bias_variance("sampled_softmax", SCORES, 1, Q, 1, remove_hits=True)
+    assert found[0].filename == __file__

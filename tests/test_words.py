@@ -184,7 +184,7 @@ def test_files(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         model.save("words.bin")
     sf.HierarchicalSoftmax([1, 2], width=2).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no words"):
+    with pytest.raises(ValueError, match=r"must be a file of SkipGram\.save"):
         sf.SkipGram.load(tmp_path / "other.safetensors")
 
 
@@ -197,6 +197,7 @@ def test_files(tmp_path):
         ({"negatives": 0}, "negatives is 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"sample": -1.0}, "sample is -1.0"),
+        ({"seed": -1}, "seed is -1"),
         ({"rates": (0.1, float("nan"))}, "rates is"),
     ],
 )

@@ -91,7 +91,7 @@ def _log(counts: Array) -> NDArray[np.float64]:
         return np.log(np.asarray(counts, np.float64))
 
 
-def treatment(kind: str, correction: str, *, unique: bool, remove_hits: bool | None) -> bool:
+def treatment(kind: str, correction: str, *, unique: bool, remove_hits: bool | None, stacklevel: int = 3) -> bool:
     """Return whether negatives that are the target are left out; warn where the choice is biased."""
     if correction not in CORRECTIONS:
         raise ValueError(f"correction is {correction!r}, must be one of {', '.join(map(repr, CORRECTIONS))}")
@@ -105,7 +105,7 @@ def treatment(kind: str, correction: str, *, unique: bool, remove_hits: bool | N
     if kind != "negative_sampling" and not (kind == "sampled_softmax" and correction == "none"):
         name = f"the correction {correction!r}" if kind == "sampled_softmax" else "noise-contrastive estimation"
         how = "distinct draws" if unique else "draws with replacement"
-        warnings.warn(f"remove_hits={remove_hits} is biased under {name} with {how}: {reason}", stacklevel=4)
+        warnings.warn(f"remove_hits={remove_hits} is biased under {name} with {how}: {reason}", stacklevel=stacklevel)
     return remove_hits
 
 

@@ -26,7 +26,7 @@ def _computed(
     **options: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401  an array, or a pair
     correction, unique = options["correction"], options["unique"]
-    options["removes_hits"] = _drawn.treatment(kind, correction, unique=unique, remove_hits=remove_hits)
+    options["removes_hits"] = _drawn.treatment(kind, correction, unique=unique, remove_hits=remove_hits, stacklevel=4)
     arrays = (h, class_matrix, options["bias"])
     if any(map(is_torch, arrays)):
         from ._torch import drawn  # noqa: PLC0415  it imports torch

@@ -252,12 +252,8 @@ class RGFactorizer:
         ValueError
             Where it is damaged, or something else.
         """
-        with Path(path).open("rb") as file:
-            tensors, metadata = _safetensors.read_contents(path, file)
-            kinds = {name: tensor.dtype for name, tensor in tensors.items()}
-            if metadata.get("format") != FORMAT or kinds != {"items": "F32", "users": "F32"}:
-                raise ValueError(f"{os.fspath(path)} holds no factors, must be a file of RGFactorizer.save")
-            parts = {name: np.array(_safetensors.map_tensor(path, file, tensor)) for name, tensor in tensors.items()}
+        needed = {"items": "F32", "users": "F32"}
+        parts, metadata = _safetensors.read_model(path, FORMAT, needed, {}, cls.__name__)
         try:
             fit = json.loads(metadata["fit"])
             model = cls(**fit["options"])

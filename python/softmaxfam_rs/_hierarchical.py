@@ -365,20 +365,8 @@ class HierarchicalSoftmax:
         ValueError
             Where it is damaged, or something else.
         """
-        with Path(path).open("rb") as file:
-            tensors, metadata = _safetensors.read_contents(path, file)
-            kinds = {name: tensor.dtype for name, tensor in tensors.items()}
-            needed = {"tree": "I32", "weight": "F32"}
-            if metadata.get("format") != FORMAT or kinds not in (needed, needed | {"bias": "F32"}):
-                raise ValueError(
-                    f"{os.fspath(path)} holds no hierarchical softmax, must be a file of HierarchicalSoftmax.save"
-                )
-            parts: dict[str, Any] = {
-                name: np.array(_safetensors.map_tensor(path, file, tensor))
-                if math.prod(tensor.shape)
-                else np.zeros(tensor.shape, _safetensors.NUMPY[tensor.dtype])
-                for name, tensor in tensors.items()
-            }
+        needed = {"tree": "I32", "weight": "F32"}
+        parts, _ = _safetensors.read_model(path, FORMAT, needed, {"bias": "F32"}, cls.__name__)
         try:
             return cls(tree=parts["tree"], weight=parts["weight"], bias=parts.get("bias"))
         except ValueError as error:

@@ -98,6 +98,31 @@ def map_tensor(path: Path, file: IO[bytes], tensor: Tensor) -> NDArray[Any]:
     return mapped(path, file, np.dtype(NUMPY[tensor.dtype]), tensor.start, tensor.shape)
 
 
+def read_model(
+    path: Path, kind: str, needed: Mapping[str, str], optional: Mapping[str, str], owner: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read all tensors, by names and dtypes, and the metadata of a file that a `save` of this package wrote.
+
+    Raises
+    ------
+    ValueError
+        Where it is of another kind.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123  the type of paths has the name here
+        tensors, metadata = read_contents(path, file)
+        kinds = {name: tensor.dtype for name, tensor in tensors.items()}
+        wanted = {**needed, **{name: dtype for name, dtype in optional.items() if name in kinds}}
+        if metadata.get("format") != kind or kinds != wanted:
+            raise ValueError(f"{os.fspath(path)} holds something else, must be a file of {owner}.save")
+        parts = {
+            name: np.array(map_tensor(path, file, tensor))
+            if math.prod(tensor.shape)
+            else np.zeros(tensor.shape, NUMPY[tensor.dtype])
+            for name, tensor in tensors.items()
+        }
+    return parts, metadata
+
+
 def write(path: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]], metadata: Mapping[str, str]) -> None:
     """Write tensors, given with the names of their dtypes, longer numbers first so that all are aligned."""
     refuse_other_byte_orders()

@@ -184,6 +184,8 @@ class SkipGram:
                 raise ValueError(f"{name} is {given}, must be 1 or more")
         if not (sample >= 0 and math.isfinite(sample)):
             raise ValueError(f"sample is {sample}, must be >= 0 and finite")
+        if operator.index(seed) < 0:
+            raise ValueError(f"seed is {seed}, must be 0 or more")
         if not all(rate >= 0 and math.isfinite(rate) for rate in rates):
             raise ValueError(f"rates is {rates}, must be two numbers >= 0 and finite")
         self.loss, self.width, self.window, self.negatives = loss, width, window, negatives
@@ -318,11 +320,8 @@ class SkipGram:
         ValueError
             Where it is damaged, or something else.
         """
-        with Path(path).open("rb") as file:
-            tensors, metadata = _safetensors.read_contents(path, file)
-            if metadata.get("format") != FORMAT or not {"vectors", "outputs", "counts"} <= set(tensors):
-                raise ValueError(f"{os.fspath(path)} holds no words, must be a file of SkipGram.save")
-            parts = {name: np.array(_safetensors.map_tensor(path, file, tensor)) for name, tensor in tensors.items()}
+        needed = {"vectors": "F32", "outputs": "F32", "bias": "F32", "counts": "F64"}
+        parts, metadata = _safetensors.read_model(path, FORMAT, needed, {}, cls.__name__)
         try:
             options = json.loads(metadata["options"])
             model = cls(**{**options, "rates": tuple(options["rates"])})

@@ -1,5 +1,5 @@
 //! Log-sum-exp, softmax, sparsemax, entmax and top-k over many classes, samplers of classes, heads that score them,
-//! and factors of users and items.
+//! factors of users and items, and vectors of words.
 
 pub mod elementary;
 pub mod error;
