@@ -288,3 +288,11 @@ def test_gradients_of_torch_without_autograd():
     loss, grad = sf.nce_and_grad(halves[0], halves[1], target, SAMPLER, M, halves[2], rng=5)
     assert loss.dtype is torch.float16 and grad.weight.values.dtype is torch.float16
     torch.testing.assert_close(grad.weight.indices, torch.from_numpy(of.weight.indices))
+
+
+def test_arrays_of_two_libraries_are_refused():
+    (h, matrix, _), target = tensors()
+    for given in ((h, matrix.detach().numpy(), target), (h, matrix, target.numpy())):
+        with pytest.raises(TypeError, match=r"h is of torch, .* of numpy; must be of one library"):
+            sf.nce(*given, SAMPLER, M, rng=0)
+    assert sf.nce(h, matrix, target.tolist(), SAMPLER, M, rng=0).requires_grad

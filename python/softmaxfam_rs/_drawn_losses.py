@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from . import _drawn
 from ._dispatch import library_of
-from ._transfer import is_torch
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,18 +26,22 @@ def _computed(
 ) -> Any:  # noqa: ANN401  an array, or a pair
     correction, unique = options["correction"], options["unique"]
     options["removes_hits"] = _drawn.treatment(kind, correction, unique=unique, remove_hits=remove_hits, stacklevel=4)
-    arrays = (h, class_matrix, options["bias"])
-    if any(map(is_torch, arrays)):
+    arrays = {"h": h, "W": class_matrix, "target": others[0], "bias": options["bias"]}
+    found = {name: library_of(array) for name, array in arrays.items()}
+    libraries = {name: library.name for name, library in found.items() if library is not None}
+    first = next(iter(libraries), "h")
+    for name, given in libraries.items():
+        if given not in {"numpy", "torch"}:
+            raise TypeError(
+                f"{kind} does not take arrays of {given}, but those of NumPy and torch; "
+                f"draw with sampler.sample, and take {kind}_loss of the scores"
+            )
+        if given != libraries[first]:
+            raise TypeError(f"{kind}: {first} is of {libraries[first]}, {name} of {given}; must be of one library")
+    if "torch" in libraries.values():
         from ._torch import drawn  # noqa: PLC0415  it imports torch
 
         return drawn.loss(kind, h, class_matrix, *others, **options)
-    for array in arrays:
-        library = library_of(array)
-        if library is not None and library.name != "numpy":
-            raise TypeError(
-                f"{kind} does not take arrays of {library.name}, but those of NumPy and torch; "
-                f"draw with sampler.sample, and take {kind}_loss of the scores"
-            )
     return _drawn.loss_of_numpy(kind, h, class_matrix, *others, **options)
 
 
