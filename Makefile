@@ -48,7 +48,7 @@ bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax
 	$(BIN)/python benches/classifier.py
 
 wheel: $(BIN)/.tools rust ## build a wheel into dist/
-	$(BIN)/maturin build --release --out dist
+	$(BIN)/maturin build --release --compression-level 9 --out dist
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist demo target
