@@ -201,7 +201,8 @@ def test_the_same_draws_and_bits_for_any_threads():
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"m": 0}, ValueError, "m is 0, must be 1 or more"),
+        ({"m": 0}, ValueError, "m is 0, must be >= 1"),
+        ({"m": 2.5}, TypeError, "m is a float, must be an int"),
         ({"h": np.ones((BATCH, 3), np.float32)}, ValueError, "h has shape"),
         ({"W": np.ones(5, np.float32)}, ValueError, "W has shape"),
         ({"target": np.arange(3)}, ValueError, "target has shape"),

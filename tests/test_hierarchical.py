@@ -271,7 +271,7 @@ def test_a_given_tree_and_what_is_written_to_the_weight_counts(rng):
         (lambda: sf.HierarchicalSoftmax(tree=[0, 1], width=1), "must be"),
         (lambda: sf.HierarchicalSoftmax(width=1), "one of them"),
         (lambda: sf.HierarchicalSoftmax([1, 1]), "one of them"),
-        (lambda: sf.HierarchicalSoftmax([1, 1], width=0), "must be 1 or more"),
+        (lambda: sf.HierarchicalSoftmax([1, 1], width=0), "width is 0, must be >= 1"),
         (lambda: sf.HierarchicalSoftmax([1, 1], weight=np.ones((2, 2))), r"must be \(1, width\)"),
         (lambda: sf.HierarchicalSoftmax([1, 1], width=1, bias=np.ones(2)), r"bias has shape \(2,\)"),
         (lambda: sf.HierarchicalSoftmax([1, 1], width=1).loss(np.ones((1, 2)), [0]), "must have 1 numbers"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("typer", reason="typer is not installed")
-pytest.importorskip("scipy", reason="SciPy is not installed")
 
 import typer
 

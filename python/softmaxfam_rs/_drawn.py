@@ -17,6 +17,7 @@ from . import _core
 from ._results import IndexedRows, LinearGradients
 from ._sampled import CORRECTIONS
 from ._sampled_losses import nce_loss_and_grad, sampled_softmax_loss_and_grad
+from ._transfer import to_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,8 +60,7 @@ def drawn(
         )
     if len(sampler) != classes:
         raise ValueError(f"sampler has {len(sampler)} classes, must have {classes}, as many as W has rows")
-    if m < 1:
-        raise ValueError(f"m is {m}, must be 1 or more")
+    m = to_count("m", m)
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature is {temperature}, must be > 0 and finite")
     if target.size and not (target.min() >= 0 and target.max() < classes):
@@ -144,7 +144,9 @@ def by_formulas(
     matrix: NDArray[np.float64],
     bias: NDArray[Any] | None,
     factors: NDArray[np.float64] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], Any]:
+    *,
+    wants_gradient: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, Any]:
     """As `by_core` in float64, which the core does not take, by array calls."""
     target, negative, count = draws.target, draws.negative, len(draws.target)
     rows = matrix[target]
@@ -163,6 +165,9 @@ def by_formulas(
     else:
         logs = (draws.of_target, of_negative)
         losses, (g, of_scores) = sampled_softmax_loss_and_grad(positive, scores, *logs, **options)
+    losses = refined(np.asarray(losses)) if draws.is_refined else np.asarray(losses)
+    if not wants_gradient:
+        return losses, None, None
     if factors is not None:
         g, of_scores = g * factors, of_scores * factors[:, None]
     product = of_scores @ others if negative.ndim == 1 else np.einsum("bm,bmd->bd", of_scores, others)
@@ -177,8 +182,7 @@ def by_formulas(
     else:
         np.add.at(values, places[count:], (of_scores[..., None] * h[:, None, :]).reshape(-1, h.shape[1]))
         np.add.at(biases, places[count:], of_scores.reshape(-1))
-    losses = np.asarray(losses)
-    return (refined(losses) if draws.is_refined else losses), of_h, (classes, values, biases)
+    return losses, of_h, (classes, values, biases)
 
 
 def compacted(draws: Draws, matrix: Array, bias: Array | None) -> tuple[Draws, NDArray[np.int64], Array, Array | None]:
@@ -230,7 +234,7 @@ def loss_of_numpy(
     numbers: Any = queries
     if wide is np.float64:
         wide_rows = np.asarray(rows, np.float64)
-        losses, of_h, touched = by_formulas(draws, numbers, wide_rows, bias, factors)
+        losses, of_h, touched = by_formulas(draws, numbers, wide_rows, bias, factors, wants_gradient=wants_gradient)
     else:
         rows = np.ascontiguousarray(rows, np.float32)
         losses, of_h, touched = by_core(

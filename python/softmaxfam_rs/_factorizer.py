@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,6 +13,7 @@ import numpy as np
 from . import _core, _safetensors
 from ._factors import Interactions, as_interactions
 from ._head import LinearHead
+from ._transfer import to_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,15 +95,12 @@ class RGFactorizer:
     ) -> None:
         if loss not in {"rgx", "rg2"}:
             raise ValueError(f"loss is {loss!r}, must be 'rgx' or 'rg2'")
-        for name, given in (("rank", rank), ("iterations", iterations)):
-            if operator.index(given) < 1:
-                raise ValueError(f"{name} is {given}, must be 1 or more")
         if not (w >= 0 and math.isfinite(w)):
             raise ValueError(f"w is {w}, must be >= 0 and finite")
         if not (regularization > 0 and math.isfinite(regularization)):
             raise ValueError(f"regularization is {regularization}, must be > 0 and finite")
-        self.loss, self.rank, self.w = loss, operator.index(rank), float(w)
-        self.regularization, self.iterations = float(regularization), operator.index(iterations)
+        self.loss, self.rank, self.w = loss, to_count("rank", rank), float(w)
+        self.regularization, self.iterations = float(regularization), to_count("iterations", iterations)
         self.random_state = random_state
 
     def fit(
@@ -143,7 +140,7 @@ class RGFactorizer:
         of = as_interactions(interactions)
         if 0 in of.shape:
             raise ValueError(f"interactions has shape {of.shape}, must have a user and an item")
-        across = of.transposed()
+        across, _ = of.transposed()
         shape = (of.shape[1], self.rank)
         if start is None:
             rng = np.random.default_rng(self.random_state)

@@ -55,12 +55,12 @@ class Interactions(NamedTuple):
         """Return the user of each interaction."""
         return np.repeat(np.arange(self.shape[0]), self.counts)
 
-    def transposed(self) -> Interactions:
-        """Return the users of each item, ascending."""
+    def transposed(self) -> tuple[Interactions, NDArray[np.int64]]:
+        """Return the users of each item, ascending, and which interaction here each of theirs is."""
         order = np.argsort(self.indices, kind="stable")
         indptr = np.zeros(self.shape[1] + 1, np.int64)
         np.cumsum(np.bincount(self.indices, minlength=self.shape[1]), out=indptr[1:])
-        return Interactions(indptr, self.users()[order].astype(np.int32), self.shape[::-1])
+        return Interactions(indptr, self.users()[order].astype(np.int32), self.shape[::-1]), order
 
     def weighted(self, weights: NDArray[Any], factors: NDArray[Any]) -> NDArray[Any]:
         """Return for each user the sum of the factors of its items, each times a weight."""
@@ -173,8 +173,8 @@ def _gradients(p: _Problem, k: NDArray[Any], share: float) -> FactorGradients:
 
 def _across(p: _Problem, weights: NDArray[Any], users: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return for each item the sum of the factors of its users, each interaction times a weight."""
-    order = np.argsort(p.of.indices, kind="stable")
-    return p.of.transposed().weighted(weights[order], p.users if users is None else users)
+    across, order = p.of.transposed()
+    return across.weighted(weights[order], p.users if users is None else users)
 
 
 def _reduced(losses: NDArray[np.float64], reduction: str) -> tuple[Any, float]:

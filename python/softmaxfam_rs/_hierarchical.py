@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _core, _safetensors
 from ._results import IndexedRows, LinearGradients, TopK
-from ._transfer import is_torch, like_array, to_host, to_integers, to_weights
+from ._transfer import is_torch, like_array, to_count, to_host, to_integers, to_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,10 +124,7 @@ class HierarchicalSoftmax:
         if (width is None) == (weight is None):
             raise ValueError("width and weight are both given or both missing, must be one of them")
         if width is not None:
-            columns = operator.index(width)
-            if columns < 1:
-                raise ValueError(f"width is {width}, must be 1 or more")
-            weight = np.zeros((nodes, columns), np.float32)
+            weight = np.zeros((nodes, to_count("width", width)), np.float32)
         self.weight = _numbers("weight", weight)
         if self.weight.ndim != 2 or self.weight.shape[0] != nodes or self.weight.shape[1] < 1:  # noqa: PLR2004
             raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _core
 from ._streams import as_stream
-from ._transfer import like_array, returner, to_host, to_integers, to_weights, writeable
+from ._transfer import like_array, returner, to_count, to_host, to_integers, to_weights, writeable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -519,7 +519,7 @@ def sample_scores(
     (array([1, 0]), (2,))
     """
     host = np.asarray(to_host("scores", scores))
-    draws = _count("m", m)
+    draws = to_count("m", m)
     axes = host.shape or (1,)
     position = operator.index(axis)
     narrow = _narrow(dtype)
@@ -552,18 +552,8 @@ def _shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     return axes
 
 
-def _count(name: str, value: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is a {type(value).__name__}, must be an int >= 1") from None
-    if count < 1:
-        raise ValueError(f"{name} is {count}, must be >= 1")
-    return count
-
-
 def _classes(n: int) -> int:
-    count = _count("n", n)
+    count = to_count("n", n)
     if count >= 2**32:
         raise ValueError(f"n is {count}, must lie in [1, {2**32 - 1}]; split larger sets into several")
     return count

@@ -5,6 +5,7 @@ No library is imported: an array of a library is there only after the user impor
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,17 @@ def to_host(name: str, array: Any) -> NDArray[Any]:  # noqa: ANN401  arrays of a
     from array_api_compat import is_cupy_array, to_device  # noqa: PLC0415  slow to import
 
     return np.asarray(to_device(array, "cpu") if is_cupy_array(array) else array)
+
+
+def to_count(name: str, value: int) -> int:
+    """Return how many there are to be: 1 or more."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is a {type(value).__name__}, must be an int >= 1") from None
+    if count < 1:
+        raise ValueError(f"{name} is {count}, must be >= 1")
+    return count
 
 
 def to_integers(name: str, array: Any) -> NDArray[np.int64]:  # noqa: ANN401

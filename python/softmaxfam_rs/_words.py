@@ -16,6 +16,7 @@ from ._head import LinearHead
 from ._hierarchical import HierarchicalSoftmax
 from ._linear_losses import linear_cross_entropy
 from ._samplers import AliasTable
+from ._transfer import to_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -178,19 +179,16 @@ class SkipGram:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss is {loss!r}, must be one of {', '.join(map(repr, LOSSES))}")
-        numbers = {"width": width, "window": window, "negatives": negatives, "epochs": epochs}
-        for name, given in numbers.items():
-            if operator.index(given) < 1:
-                raise ValueError(f"{name} is {given}, must be 1 or more")
         if not (sample >= 0 and math.isfinite(sample)):
             raise ValueError(f"sample is {sample}, must be >= 0 and finite")
         if operator.index(seed) < 0:
             raise ValueError(f"seed is {seed}, must be 0 or more")
         if not all(rate >= 0 and math.isfinite(rate) for rate in rates):
             raise ValueError(f"rates is {rates}, must be two numbers >= 0 and finite")
-        self.loss, self.width, self.window, self.negatives = loss, width, window, negatives
+        self.loss, self.width, self.window = loss, to_count("width", width), to_count("window", window)
+        self.negatives, self.epochs = to_count("negatives", negatives), to_count("epochs", epochs)
         self.power, self.sample, self.min_count = power, sample, min_count
-        self.epochs, self.rates, self.seed = epochs, rates, seed
+        self.rates, self.seed = rates, seed
 
     def fit(
         self,

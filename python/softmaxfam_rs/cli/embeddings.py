@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import softmaxfam_rs as sf
+from softmaxfam_rs._factors import Interactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,6 @@ class Model:
         rows, places = np.unique(queries, return_inverse=True)
         h = self.queries[queries]
         loss, grad = self._loss(h, targets)
-        of_rows = np.zeros((len(rows), h.shape[1]), np.float32)
         order = np.argsort(places, kind="stable")
         of_rows = np.add.reduceat(grad.h[order], np.searchsorted(places[order], np.arange(len(rows))), axis=0)
         self._descend(self.queries, 0, rows, of_rows)
@@ -161,10 +161,10 @@ class Model:
         array[rows] -= gradient * (scale if squares.ndim == 1 else scale[:, None])
 
     def _alternate(self, queries: Ids, targets: Ids) -> float:
-        from scipy.sparse import csr_array  # noqa: PLC0415  optional
-
         settings, shape = self.settings, (len(self.queries), len(self.classes))
-        interactions = csr_array((np.ones(len(queries)), (queries, targets)), shape=shape)
+        pairs = np.unique(queries * shape[1] + targets)
+        starts = np.searchsorted(pairs // shape[1], np.arange(shape[0] + 1))
+        interactions = Interactions(starts, (pairs % shape[1]).astype(np.int32), shape)
         model = sf.RGFactorizer(
             "rgx" if settings.loss == "rgx" else "rg2",
             settings.rank,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from softmaxfam_rs._samplers import _count, _shape
+from softmaxfam_rs._samplers import _shape
 from softmaxfam_rs._streams import as_stream
+from softmaxfam_rs._transfer import to_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ class NegativeSampler(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         super().__init__()
         self.sampler, self.unique, self.dtype = sampler, unique, dtype
         self.shape = _shape(shape)
-        self.batches = None if batches is None else _count("batches", batches)
+        self.batches = None if batches is None else to_count("batches", batches)
         self.epoch = 0
         self._start = as_stream(rng)
         self.rank, self.world_size = _place(rank, world_size)
