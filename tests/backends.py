@@ -26,15 +26,20 @@ class Backend:
     library: str
     module: str  # what must be installed
     dtypes: tuple[str, ...]  # the accepted ones that its arrays can have
+    device: str = "cpu"  # of torch
 
     def __str__(self):
-        return self.module.partition(".")[0]
+        return self.module.partition(".")[0] + ("" if self.device == "cpu" else f" on {self.device}")
 
     @property
     def missing(self):
         """Why it is left out here, or nothing."""
         if find_spec(self.module.partition(".")[0]) is None:
             return f"{self.module} is not installed"
+        if self.device == "cuda":
+            import torch
+
+            return "" if torch.cuda.is_available() else "torch finds no GPU"
         if self.library == "cupy":
             import cupy
 
@@ -57,8 +62,8 @@ class Backend:
             import torch
 
             if values.dtype.name == "bfloat16":
-                return torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
-            return torch.from_numpy(np.array(values))
+                return torch.from_numpy(values.astype(np.float32)).to(self.device, torch.bfloat16)
+            return torch.from_numpy(np.array(values)).to(self.device)
         return self.namespace().asarray(values)
 
     def namespace(self):
@@ -74,7 +79,7 @@ class Backend:
         if isinstance(result, int):
             return result
         if self.library == "torch":
-            result = result.detach()
+            result = result.detach().cpu()
             if str(result.dtype) == "torch.bfloat16":
                 return result.float().numpy().astype(dtype_of("bfloat16"))
         if self.library == "dask":
@@ -88,12 +93,15 @@ class Backend:
         from softmaxfam_rs._dispatch import library_of
 
         found = library_of(array)
-        return found.name == ("array_api_strict" if self.library == "other" else self.library)
+        if found.name != ("array_api_strict" if self.library == "other" else self.library):
+            return False
+        return self.library != "torch" or array.device.type == self.device
 
 
 BACKENDS = (
     Backend("numpy", "numpy", ("float16", "bfloat16", "float32", "float64")),
     Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64")),
+    Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64"), device="cuda"),
     Backend("jax", "jax.numpy", ("float16", "bfloat16", "float32")),  # float64 needs a switch: test_jax.py
     Backend("dask", "dask.array", ("float16", "bfloat16", "float32", "float64")),
     Backend("cupy", "cupy", ("float16", "float32", "float64")),

@@ -366,7 +366,7 @@ def test_the_default_options_are_those_of_numpy(backend):
 
 
 @pytest.mark.parametrize(
-    "backend", [parameter(backend) for backend in BACKENDS if backend.library in {"jax", "cupy", "other"}]
+    "backend", [parameter(backend) for backend in BACKENDS if str(backend) not in {"numpy", "torch", "dask"}]
 )
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 50.0])  # all classes within reach of the maximum, ..., few
 def test_orders_above_2_over_many_classes(backend, spread, rng):
@@ -391,7 +391,7 @@ def test_sparse_rows_become_dense_or_of_another_library(backend):
             torch = pytest.importorskip("torch", reason="torch is not installed")
             as_tensor = rows.to_torch()
             assert as_tensor.layout is torch.sparse_csr
-            np.testing.assert_array_equal(as_tensor.to_dense().numpy(), backend.numpy(dense))
+            np.testing.assert_array_equal(as_tensor.to_dense().numpy(force=True), backend.numpy(dense))
 
 
 @settings(deadline=None)  # the first call imports

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def numbers(*shape, seed=0, low=-2.0, high=2.0):
-    uniform = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(
+        shape, dtype=torch.float64, generator=torch.Generator(torch.get_default_device()).manual_seed(seed)
+    )
     return (low + (high - low) * uniform).requires_grad_()
 
 

@@ -16,7 +16,7 @@ COUNTS = np.arange(30) % 7
 
 def layer_of(dtype=torch.float32, **options):
     layer = HierarchicalSoftmax(COUNTS, 5, dtype=dtype, **options)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     with torch.no_grad():
         for part in layer.parameters():
             part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float64))

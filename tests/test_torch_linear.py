@@ -16,7 +16,7 @@ losses = pytest.mark.parametrize(("fused", "of_scores"), LOSSES.values(), ids=LO
 
 
 def tensors(dtype=torch.float32, *, grad=True):
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(3)
     shapes = ((5, 6), (30, 6), (30,))
     layers = [torch.randn(shape, generator=generator, dtype=dtype, requires_grad=grad) for shape in shapes]
     return (*layers, torch.randint(30, (5,), generator=generator))
@@ -146,7 +146,7 @@ def test_modules_train(sparse):
 
 
 def test_sparse_gradients_have_the_rows_of_the_support():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     layer = torch.nn.Linear(8, 400, bias=False)
     with torch.no_grad():
         layer.weight.normal_(generator=generator)

@@ -17,7 +17,7 @@ MODULES = {"Softmax": Softmax, "LogSoftmax": LogSoftmax, "Sparsemax": Sparsemax,
 @pytest.fixture
 def scores(rng):
     """Of shape (batch, heads, queries, keys)."""
-    return torch.from_numpy(2 * rng.standard_normal((2, 4, 3, 6)))
+    return torch.tensor(2 * rng.standard_normal((2, 4, 3, 6)))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -26,8 +26,8 @@ def by_functions(of, layer, h, target, ids, **options):
     target = target[counts]
     positive = scores.gather(1, target[:, None])[:, 0]
     negative = scores[:, ids] if ids.ndim == 1 else scores.gather(1, ids)
-    logq = torch.from_numpy(SAMPLER.logq(ids.numpy())).expand(negative.shape)
-    logs = (torch.from_numpy(SAMPLER.logq(target.numpy())), logq)
+    logq = torch.tensor(SAMPLER.logq(ids.numpy(force=True))).expand(negative.shape)
+    logs = (torch.tensor(SAMPLER.logq(target.numpy(force=True))), logq)
     if of is NegativeSamplingLoss:
         return sf.negative_sampling_loss(positive, negative, **options)
     if of is NCELoss:
@@ -42,7 +42,7 @@ def test_values_and_gradients(of, shared, sparse):
     layer, h, target = layer_and_queries(bias=not sparse)
     module = of(layer, SAMPLER, M, shared=shared, seed=5, temperature=0.7, sparse=sparse)
     shape = (M,) if shared else (4, M)
-    ids = torch.from_numpy(SAMPLER.sample(shape, rng=5).ids)
+    ids = torch.tensor(SAMPLER.sample(shape, rng=5).ids)
     loss, want = module(h, target), by_functions(of, layer, h, target, ids, temperature=0.7)
     torch.testing.assert_close(loss, want)
     (want,) = torch.autograd.grad(want, layer.weight)
@@ -55,7 +55,7 @@ def test_values_and_gradients(of, shared, sparse):
 def test_hits_are_treated_as_the_correction_has_it(correction):
     layer, h, target = layer_and_queries()
     module = SampledSoftmaxLoss(layer, SAMPLER, 200, correction=correction)
-    ids = torch.from_numpy(SAMPLER.sample(200, rng=0).ids)
+    ids = torch.tensor(SAMPLER.sample(200, rng=0).ids)
     hits = ids == target[target != -100][:, None]
     assert hits.any()
     hits = hits if correction in {"negatives", "refined"} else None

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script:FutureWarning", "ignore:.torch.jit.script:DeprecationWarning"
 )
 
-X = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+X = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
 ALPHAS = torch.tensor([[1.2], [1.5], [2.0]], dtype=torch.float64)
 DENSE = {
     "logsumexp": sf.logsumexp,
@@ -185,7 +185,7 @@ def test_inference_mode():
 
 
 def test_autocast_does_what_it_does_to_softmax():
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         for dtype in (torch.float32, torch.bfloat16):
             x = X.to(dtype).requires_grad_()
             for function in (sf.softmax, sf.entmax, sf.logsumexp):
@@ -193,6 +193,29 @@ def test_autocast_does_what_it_does_to_softmax():
                 assert y.dtype == torch.softmax(x, -1).dtype
                 y.sum().backward()
             assert x.grad.dtype == dtype
+
+
+WEIGHT = torch.linspace(-1, 1, 35).reshape(7, 5)
+OF_LISTS = {
+    "softmax": lambda x: sf.softmax(x, where=[True, True, False, True, True], temperature=[[0.5], [1.0], [2.0]]),
+    "logsumexp": lambda x: sf.logsumexp(x, weights=[1.0, 2.0, 3.0, 4.0, 5.0]),
+    "entmax": lambda x: sf.entmax(x, [[1.2], [1.5], [2.5]]),
+    "tsallis_entropy": lambda x: sf.tsallis_entropy(torch.softmax(x, -1), 1.3),
+    "cross_entropy": lambda x: sf.cross_entropy(x, [4, 0, 2], weight=[1.0, 2.0, 3.0, 4.0, 5.0]),
+    "linear_cross_entropy": lambda x: sf.linear_cross_entropy(x.float(), WEIGHT, [6, 0, 2], bias=[0.5] * 7),
+    "linear_entmax_loss": lambda x: sf.linear_entmax_loss(x.float(), WEIGHT, [6, 0, 2], reduction="none"),
+    "sampled_softmax": lambda x: sf.sampled_softmax(x.float(), WEIGHT, [6, 0, 2], sf.UniformSampler(7), 3, rng=1),
+    "nce": lambda x: sf.nce(x, WEIGHT.double(), [6, 0, 2], sf.UniformSampler(7), 3, rng=1, shared=False),
+    "hierarchical": lambda x: sf.HierarchicalSoftmax(list(range(1, 9)), weight=WEIGHT).loss(x.float(), [6, 0, 2]),
+}
+
+
+@pytest.mark.parametrize("name", OF_LISTS)
+def test_another_default_device_changes_nothing(name):
+    expected, gradient = OF_LISTS[name](X), gradient_of(OF_LISTS[name], X)
+    with torch.device("meta"):
+        torch.testing.assert_close(OF_LISTS[name](X), expected)
+        torch.testing.assert_close(gradient_of(OF_LISTS[name], X), gradient)
 
 
 class Tagged(torch.Tensor):
@@ -217,6 +240,13 @@ def gradients_in_a_child(queue):
     queue.put(x.grad.abs().max().item())
 
 
+in_cpu_memory = pytest.mark.skipif(
+    torch.get_default_device().type != "cpu",
+    reason="tensors of this run are not in CPU memory, processes do not share them",
+)
+
+
+@in_cpu_memory
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_other_processes(start):
     sf.softmax(torch.zeros(64, 40960))  # threads, which a fork does not take along
@@ -238,6 +268,7 @@ class Rows(torch.utils.data.Dataset):
         return sf.softmax(torch.arange(4.0) * index)
 
 
+@in_cpu_memory
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_of_a_loader(start):
     loader = torch.utils.data.DataLoader(Rows(), batch_size=3, num_workers=1, multiprocessing_context=start)

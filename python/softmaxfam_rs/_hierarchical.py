@@ -413,10 +413,12 @@ class HierarchicalSoftmax:
     def _tensors(self, h: Array, target: Array) -> tuple[Any, ...]:
         import torch  # noqa: PLC0415  slow to import
 
-        parents = torch.from_numpy(self._tree.parents)
-        bias = None if self.bias is None else torch.as_tensor(self.bias)
-        h = h if is_torch(h) else torch.as_tensor(np.asarray(h, np.float32))
-        return h, torch.as_tensor(self.weight), bias, parents, torch.as_tensor(target)
+        from ._torch.arguments import as_tensor  # noqa: PLC0415
+
+        cpu = torch.device("cpu")
+        h = as_tensor(h if is_torch(h) else np.asarray(h, np.float32), cpu)
+        bias = None if self.bias is None else as_tensor(self.bias, cpu)
+        return h, as_tensor(self.weight, cpu), bias, torch.from_numpy(self._tree.parents), as_tensor(target, cpu)
 
 
 def _numbers(name: str, array: Array) -> Array:

@@ -70,7 +70,7 @@ class Call:
         if not isinstance(given, Tensor):
             if not isinstance(given, (list, tuple)):
                 return None, float(given)
-            given = torch.as_tensor(given, dtype=torch.float64, device=self.scores.device)
+            given = as_tensor(given, self.scores.device, torch.float64)
         if given.dtype.is_complex:
             raise TypeError(f"{name} has dtype {given.dtype}, must be real; take {name}.real or {name}.abs()")
         shape = list(self.scores.shape)
@@ -81,16 +81,13 @@ class Call:
 
     def beside(self, name: str, given: Value) -> Value:
         """Return a number for each class, in a dtype of its own."""
-        if not isinstance(given, Tensor):
-            dtype = torch.promote_types(self.scores.dtype, torch.float32)
-            given = torch.as_tensor(given, dtype=dtype, device=self.scores.device)
+        given = as_tensor(given, self.scores.device, torch.promote_types(self.scores.dtype, torch.float32))
         self._fit(name, given, self.scores.shape)
         return given
 
     def same(self, name: str, given: Value) -> Value:
         """Return a tensor of the dtype of the first argument, such as a gradient."""
-        if not isinstance(given, Tensor):
-            given = torch.as_tensor(given, dtype=self.scores.dtype, device=self.scores.device)
+        given = as_tensor(given, self.scores.device, self.scores.dtype)
         if given.dtype is not self.scores.dtype:
             raise TypeError(
                 f"{name} has dtype {given.dtype}, must be {self.scores.dtype} as {self.name}; "
@@ -119,8 +116,7 @@ class Call:
         return out
 
     def _mask(self, where: Value) -> Value:
-        if not isinstance(where, Tensor):
-            where = torch.as_tensor(where, device=self.scores.device)
+        where = as_tensor(where, self.scores.device)
         if where.dtype is not torch.bool:
             raise TypeError(
                 f"where has dtype {where.dtype}, must be torch.bool; compare to get a mask, such as where != 0"
@@ -140,6 +136,11 @@ class Call:
         )
         if not fits:
             raise ValueError(f"{name} has shape {tuple(own)}, must broadcast to {tuple(shape)}; reshape it first")
+
+
+def as_tensor(given: Value, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return tensors as they are, others on a device, whatever torch's default device is."""
+    return given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=dtype, device=device)
 
 
 def _as_floats(name: str, scores: Value) -> Value:

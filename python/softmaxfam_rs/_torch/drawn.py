@@ -20,7 +20,7 @@ from softmaxfam_rs import _drawn
 from softmaxfam_rs._results import IndexedRows, LinearGradients
 from softmaxfam_rs._sampled_losses import nce_loss, sampled_softmax_loss
 
-from .arguments import HALVES
+from .arguments import HALVES, as_tensor
 from .kernels import is_plain
 from .operators import is_differentiated, is_in_forward_mode
 
@@ -47,8 +47,9 @@ def loss(
 ) -> Value:
     """Compute the loss that `kind` names, and its gradients if they are wanted."""
     _drawn.check_reduction(reduction)
-    h, matrix, target = torch.as_tensor(h), torch.as_tensor(matrix), torch.as_tensor(target)
-    bias = None if bias is None else torch.as_tensor(bias)
+    device = next(tensor.device for tensor in (h, matrix, bias, target) if isinstance(tensor, Tensor))
+    h, matrix, target = (as_tensor(given, device) for given in (h, matrix, target))
+    bias = None if bias is None else as_tensor(bias, device)
     _check(h, matrix, bias, target)
     labels = target.detach().reshape(-1).long().cpu()
     draws = _drawn.drawn(kind, labels.numpy(), len(matrix), sampler, m, **options)
@@ -140,7 +141,7 @@ def _computed(
     h, matrix, bias = layers
     each = None if factor is None else factor.detach().double().contiguous()
     if factor is None and reduction == "mean":
-        each = torch.full((len(h),), 1 / max(1, len(h)), dtype=torch.float64)
+        each = h.new_full((len(h),), 1 / max(1, len(h)), dtype=torch.float64)
     losses, of_h, touched = _drawn.by_core(
         draws,
         _array(h),

@@ -125,7 +125,7 @@ def _computed(call: Value, factor: Tensor | None, wants: tuple[bool, bool, bool]
     counts = target.numel() if ignore_index is None else int((target != ignore_index).sum())
     each = None if factor is None else factor.detach().double().contiguous()
     if factor is None and reduction == "mean":
-        each = torch.full(target.shape, 1 / max(1, counts), dtype=torch.float64)
+        each = h.new_full(target.shape, 1 / max(1, counts), dtype=torch.float64)
     of_h = torch.empty_like(h, memory_format=torch.contiguous_format) if wants[0] else None
     found, touched = _core.tree_loss(
         (_array(weight), None if bias is None else _array(bias), _array(parents)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_are_active
@@ -19,7 +20,7 @@ from torch.compiler import is_compiling
 from softmaxfam_rs._fused import Options, Wanted, by_blocks, checked, loss_of_all_scores
 from softmaxfam_rs._results import IndexedRows, LinearGradients
 
-from .arguments import HALVES
+from .arguments import HALVES, as_tensor
 from .kernels import is_plain
 from .losses import loss
 from .operators import LIBRARY, Context, Value, is_abstract, is_differentiated, is_in_forward_mode
@@ -46,9 +47,9 @@ def linear_loss(
 
     With `sparse` autograd gets the gradient of W as a sparse tensor of rows, as `torch.nn.Embedding` has it.
     """
-    target = target if isinstance(target, Tensor) else torch.as_tensor(target)
+    target = as_tensor(target, h.device)
     others = {"bias": bias, "where": where, "weight": weight}
-    tensors = {name: torch.as_tensor(array) for name, array in others.items() if array is not None}
+    tensors = {name: as_tensor(array, h.device) for name, array in others.items() if array is not None}
     bias, where, weight = (tensors.get(name) for name in others)
     layers: tuple[Tensor, ...] = (h, matrix) if bias is None else (h, matrix, bias)
     if h.dtype in HALVES and all(layer.dtype is h.dtype for layer in layers):
@@ -143,8 +144,8 @@ def _computed(call: Value, wanted: Wanted, factor: Tensor | None = None) -> tupl
         is_mean=reduction == "mean",
         factor=None if factor is None else _array(factor.double().contiguous()),
     )
-    result = torch.from_numpy(losses).float() if reduction == "none" else torch.tensor(value, dtype=torch.float32)
-    return result, tuple(map(_as_tensors, gradients))
+    result = torch.from_numpy(losses if reduction == "none" else np.asarray(value))
+    return result.float(), tuple(map(_as_tensors, gradients))
 
 
 def _array(tensor: Tensor | None) -> Value:

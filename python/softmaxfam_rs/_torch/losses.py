@@ -15,7 +15,7 @@ from torch import Tensor
 from softmaxfam_rs._results import SparseRows
 
 from . import formulas, kernels
-from .arguments import Call
+from .arguments import Call, as_tensor
 from .exponential import SOFTMAX, change_of, kept, of_temperature, reduced
 from .gradients import Product
 from .kernels import chosen
@@ -270,8 +270,7 @@ def loss(
 
 def _target(call: Call, target: Value) -> Value:
     scores, (axis,) = call.scores, call.axes
-    if not isinstance(target, Tensor):
-        target = torch.as_tensor(target, device=scores.device)
+    target = as_tensor(target, scores.device)
     if target.device != scores.device:
         raise ValueError(f"target is on {target.device}, must be on {scores.device} as scores; move it there")
     if target.dtype is torch.bool or target.dtype.is_complex:
@@ -295,7 +294,7 @@ def _target(call: Call, target: Value) -> Value:
 def _weight(call: Call, weight: Value) -> Value:
     scores, (axis,) = call.scores, call.axes
     dtype = kernels.dtype_of_losses(scores)
-    weight = torch.as_tensor(weight, device=scores.device, dtype=dtype) if not isinstance(weight, Tensor) else weight
+    weight = as_tensor(weight, scores.device, dtype)
     classes = scores.shape[axis] if scores.ndim else 1
     if tuple(weight.shape) != (classes,):
         raise ValueError(f"weight has shape {tuple(weight.shape)}, must have shape ({classes},): one for each class")
