@@ -96,7 +96,9 @@ def step(function: Callable[..., Any], x: Any, g: Any) -> Callable[[], None]:
 
     def run() -> None:
         result = function(leaf)
-        torch.autograd.grad(result, leaf, g if result.shape == g.shape else g.reshape(-1)[: result.numel()].reshape(result.shape))
+        torch.autograd.grad(
+            result, leaf, g if result.shape == g.shape else g.reshape(-1)[: result.numel()].reshape(result.shape)
+        )
         torch.cuda.synchronize()
 
     return run

@@ -1,6 +1,7 @@
 """The array libraries that the tests run on: how to make their arrays, and why one is left out here."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +20,14 @@ LOSSES = tuple(
 )
 
 
+@cache
+def subclass_of_torch():
+    """A class that torch hands through its functions, and that the core does not take."""
+    import torch
+
+    return type("Subclass", (torch.Tensor,), {"__module__": __name__})
+
+
 @dataclass(frozen=True)
 class Backend:
     """One library, by the name of its column in the table of capabilities."""
@@ -26,17 +35,19 @@ class Backend:
     library: str
     module: str  # what must be installed
     dtypes: tuple[str, ...]  # the accepted ones that its arrays can have
-    device: str = "cpu"  # of torch
+    of_torch: str = "cpu"  # its device, or "subclass"
 
     def __str__(self):
-        return self.module.partition(".")[0] + ("" if self.device == "cpu" else f" on {self.device}")
+        return {"cuda": "torch on a GPU", "subclass": "a subclass of torch"}.get(
+            self.of_torch, self.module.partition(".")[0]
+        )
 
     @property
     def missing(self):
         """Why it is left out here, or nothing."""
         if find_spec(self.module.partition(".")[0]) is None:
             return f"{self.module} is not installed"
-        if self.device == "cuda":
+        if self.of_torch == "cuda":
             import torch
 
             return "" if torch.cuda.is_available() else "torch finds no GPU"
@@ -62,8 +73,12 @@ class Backend:
             import torch
 
             if values.dtype.name == "bfloat16":
-                return torch.from_numpy(values.astype(np.float32)).to(self.device, torch.bfloat16)
-            return torch.from_numpy(np.array(values)).to(self.device)
+                tensor = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
+            else:
+                tensor = torch.from_numpy(np.array(values))
+            if self.of_torch == "subclass":
+                return tensor.as_subclass(subclass_of_torch())
+            return tensor.to(self.of_torch)
         return self.namespace().asarray(values)
 
     def namespace(self):
@@ -79,7 +94,9 @@ class Backend:
         if isinstance(result, int):
             return result
         if self.library == "torch":
-            result = result.detach().cpu()
+            import torch
+
+            result = result.detach().as_subclass(torch.Tensor).cpu()
             if str(result.dtype) == "torch.bfloat16":
                 return result.float().numpy().astype(dtype_of("bfloat16"))
         if self.library == "dask":
@@ -95,13 +112,18 @@ class Backend:
         found = library_of(array)
         if found.name != ("array_api_strict" if self.library == "other" else self.library):
             return False
-        return self.library != "torch" or array.device.type == self.device
+        if self.library != "torch":
+            return True
+        expected = "torch" if self.of_torch != "subclass" else subclass_of_torch().__module__
+        is_there = array.device.type == ("cuda" if self.of_torch == "cuda" else "cpu")
+        return is_there and type(array).__module__ == expected
 
 
 BACKENDS = (
     Backend("numpy", "numpy", ("float16", "bfloat16", "float32", "float64")),
     Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64")),
-    Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64"), device="cuda"),
+    Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64"), "subclass"),
+    Backend("torch", "torch", ("float16", "bfloat16", "float32", "float64"), "cuda"),
     Backend("jax", "jax.numpy", ("float16", "bfloat16", "float32")),  # float64 needs a switch: test_jax.py
     Backend("dask", "dask.array", ("float16", "bfloat16", "float32", "float64")),
     Backend("cupy", "cupy", ("float16", "float32", "float64")),

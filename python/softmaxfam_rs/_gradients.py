@@ -45,7 +45,7 @@ def softmax_vjp(p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     >>> sf.softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    if type(p) is ndarray:
+    if type(p) is ndarray and type(g) is ndarray:
         return _core.softmax_vjp(p, g, axis, 1.0)
     return backend_of("softmax_vjp", p, g).softmax_vjp(p, g, axis=axis)
 
@@ -81,7 +81,7 @@ def log_softmax_vjp(log_p: Array, g: AnyArray, /, *, axis: Axes = -1) -> Array:
     >>> sf.log_softmax_vjp(np.log([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    if type(log_p) is ndarray:
+    if type(log_p) is ndarray and type(g) is ndarray:
         return _core.log_softmax_vjp(log_p, g, axis, 1.0)
     return backend_of("log_softmax_vjp", log_p, g).log_softmax_vjp(log_p, g, axis=axis)
 
@@ -119,7 +119,7 @@ def logsumexp_vjp(scores: Array, lse: AnyArray, g: AnyArray, /, *, axis: Axes = 
     >>> sf.logsumexp_vjp(np.zeros(2), np.log(2.0), np.array(1.0))
     array([0.5, 0.5])
     """
-    if type(scores) is ndarray:
+    if type(scores) is ndarray and type(lse) is ndarray and type(g) is ndarray:
         return _core.logsumexp_vjp(scores, lse, g, axis, None, 1.0)
     return backend_of("logsumexp_vjp", scores, lse, g).logsumexp_vjp(scores, lse, g, axis=axis)
 
@@ -161,7 +161,7 @@ def entmax_vjp(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = -1) -> 
     >>> sf.entmax_vjp(np.array([0.75, 0.25, 0.0]), np.array([1.0, 0.0, 5.0]), 2.0)
     array([ 0.5, -0.5,  0. ])
     """
-    if type(p) is ndarray:
+    if type(p) is ndarray and type(g) is ndarray:
         return _core.entmax_vjp(p, g, alpha, axis, 1.0)  # type: ignore[arg-type]
     return backend_of("entmax_vjp", p, g, alpha).entmax_vjp(p, g, alpha, axis=axis)
 
@@ -203,6 +203,6 @@ def entmax_alpha_grad(p: Array, g: AnyArray, /, alpha: AnyArray, *, axis: int = 
     >>> sf.entmax_alpha_grad(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1.5)
     np.float64(0.0)
     """
-    if type(p) is ndarray:
+    if type(p) is ndarray and type(g) is ndarray:
         return _core.entmax_alpha_grad(p, g, alpha, axis)  # type: ignore[arg-type]
     return backend_of("entmax_alpha_grad", p, g, alpha).entmax_alpha_grad(p, g, alpha, axis=axis)

@@ -88,9 +88,8 @@ def entmax_sparse(
         )
     before = xp.zeros((1,), dtype=sizes.dtype, **on_device_of(p))
     indptr = xp.concat([before, xp.cumulative_sum(sizes)])
-    _, indices = xp.nonzero(is_in)
     flat = xp.nonzero(xp.reshape(is_in, (-1,)))[0]
-    return SparseRows(indptr, indices, xp.take(xp.reshape(p, (-1,)), flat), tuple(p.shape))
+    return SparseRows(indptr, flat % max(frame.classes, 1), xp.take(xp.reshape(p, (-1,)), flat), tuple(p.shape))
 
 
 def _below_highest(xp: Any, a: Any, u: Array) -> Array:  # noqa: ANN401

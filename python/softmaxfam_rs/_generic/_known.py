@@ -19,9 +19,8 @@ def is_known(array: Array) -> bool:
         return not isinstance(array, sys.modules["jax"].core.Tracer)
     if is_torch_array(array):
         torch: Any = sys.modules["torch"]
-        is_plain = type(array) in {torch.Tensor, torch.nn.Parameter} and not array.is_meta
-        # functorch wraps tensors in the class of plain ones
-        return is_plain and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()  # noqa: SLF001
+        is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()  # noqa: SLF001
+        return not (is_traced or array.is_meta or isinstance(array, torch._subclasses.FakeTensor))  # noqa: SLF001
     return not is_dask_array(array)
 
 

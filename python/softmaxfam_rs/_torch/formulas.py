@@ -8,6 +8,7 @@ phi'(x) = (e^x (x-1) + 1) / x^2.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,16 +38,24 @@ def safe_ratio(above: Tensor, below: Tensor) -> Tensor:
     return above / torch.where(below == 0, 1, below)
 
 
-def centred(s: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
-    """J g = s (g - <s, g> / sum s); where s is 0 an infinite g does not count."""
+def less_mean(s: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
+    """Return g - <s, g> / sum s; where s is 0 an infinite g does not count."""
     g = torch.where(s == 0, 0, g)
-    return s * (g - safe_ratio(total(s * g, axes), total(s, axes)))
+    return g - safe_ratio(total(s * g, axes), total(s, axes))
 
 
 def exponent_weights(p: Tensor, alpha: Rows) -> Tensor:
-    """S = p^(2-alpha) on the support, which holds NaN too."""
+    """S = p^(2-alpha) on the support, and NaN where p is."""
     outside = p <= 0
-    return torch.where(outside, 0, torch.where(outside, 1, p) ** (2 - alpha))
+    powers = torch.where(outside, 0, torch.where(outside, 1, p) ** (2 - alpha))
+    return powers if isinstance(alpha, float) and alpha != 2 else torch.where(p.isnan(), p, powers)  # noqa: PLR2004
+
+
+def finite(alpha: Rows) -> Rows:
+    """Return the orders, and any other for an infinite one, whose Jacobian is 0."""
+    if isinstance(alpha, Tensor):
+        return torch.where(alpha == torch.inf, 2, alpha)
+    return 2.0 if alpha == math.inf else alpha
 
 
 def support_logs(p: Tensor) -> Tensor:
@@ -98,31 +107,42 @@ def entmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperatu
 
 
 def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
-    """J g; for alpha > 2, where s is unbounded, g is first centred at its largest, which J does not see."""
-    if isinstance(alpha, Tensor) or alpha > 2:  # noqa: PLR2004  where s starts to be unbounded
-        (axis,) = axes
-        smallest = torch.where(p <= 0, torch.inf, p).argmin(axis, keepdim=True) if p.ndim else None
-        g = torch.where(p == 0, 0, g - (g if smallest is None else g.gather(axis, smallest)))
-    return centred(exponent_weights(p, alpha), g, axes)
+    """J g = s (g - <s, g> / sum s).
+
+    For alpha > 2, where s is unbounded, the mean is by s relative to its largest, at whose class g is centred first,
+    which J does not see.
+    """
+    is_bounded = not isinstance(alpha, Tensor) and alpha <= 2  # noqa: PLR2004
+    if is_bounded or p.ndim == 0 or p.shape[axes[0]] == 0:
+        s = exponent_weights(p, finite(alpha))
+        return s * less_mean(s, g, axes)
+    (axis,) = axes
+    order = torch.as_tensor(alpha, dtype=p.dtype, device=p.device)
+    lowest, place = torch.where(p <= 0, torch.inf, p).min(axis, keepdim=True)
+    g = torch.where(p == 0, 0, g - g.gather(axis, place))
+    relative = exponent_weights(p / torch.where(order > 2, lowest, 1), finite(order))  # noqa: PLR2004
+    s = exponent_weights(p, finite(order)).clamp(max=torch.finfo(p.dtype).max)
+    return torch.where(order == torch.inf, 0 * p, s * less_mean(relative, g, axes))
 
 
 def entmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """<g, dp/dalpha> for each row, axes kept, from the result of entmax."""
     wide, g_wide = widened(p, g)
-    product = entmax_jacobian(wide, g_wide, alpha, axes) * curvature(support_logs(wide), alpha)
-    return -total(product, axes).to(p.dtype)
+    bend = curvature(support_logs(wide), finite(alpha))
+    return -total(entmax_jacobian(wide, g_wide, alpha, axes) * bend, axes).to(p.dtype)
 
 
 def entmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """dp/dalpha of entmax."""
     (wide,) = widened(p)
-    return -entmax_jacobian(wide, curvature(support_logs(wide), alpha), alpha, axes).to(p.dtype)
+    return -entmax_jacobian(wide, curvature(support_logs(wide), finite(alpha)), alpha, axes).to(p.dtype)
 
 
 def budget_vjp(p: Tensor, g: Tensor, axes: Sequence[int], temperature: Rows) -> Tensor:
     """Gradient of budget_sparsemax: sparsemax's, over the classes strictly between 0 and 1."""
     wide, g_wide = widened(p, g)
-    return (centred(_between(wide), g_wide, axes) / temperature).to(p.dtype)
+    s = _between(wide)
+    return (s * less_mean(s, g_wide, axes) / temperature).to(p.dtype)
 
 
 def budget_grad(p: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
