@@ -11,6 +11,10 @@ import softmaxfam_rs as sf
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from softmaxfam_rs.torch import HierarchicalSoftmax  # noqa: E402  after torch is known to be there
 
+in_cpu_memory = pytest.mark.skipif(
+    torch.get_default_device().type != "cpu",
+    reason="arrays of NumPy and programs of a compiler take trees in CPU memory",
+)
 COUNTS = np.arange(30) % 7
 
 
@@ -67,6 +71,7 @@ def test_derivatives_of_both_orders():
     close(gradients((first**2).sum(), single, h_single)[:2], gradients((want**2).sum(), layer, h)[:2])
 
 
+@in_cpu_memory
 def test_the_functions_of_numpy_take_tensors():
     layer, h, target = layer_of()
     model = sf.HierarchicalSoftmax(tree=layer.tree, weight=layer.weight, bias=layer.bias)
@@ -91,6 +96,7 @@ def test_halves_are_computed_in_float32(dtype):
     torch.testing.assert_close(loss.double(), want, rtol=1e-2, atol=0)
 
 
+@in_cpu_memory
 def test_compiled():
     layer, h, target = layer_of()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")

@@ -151,12 +151,15 @@ def test_sparse_gradients_have_the_rows_of_the_support():
     with torch.no_grad():
         layer.weight.normal_(generator=generator)
     h, target = torch.randn(3, 8, generator=generator), torch.tensor([5, 6, 7])
-    (LinearEntmaxLoss(layer, sparse=True)(h, target) * 2).backward()
-    found = layer.weight.grad
-    layer.weight.grad = None
-    (LinearEntmaxLoss(layer)(h, target) * 2).backward()
-    assert found.is_sparse and found._nnz() < 100
-    assert (found.to_dense() == layer.weight.grad).all()
+    for dtype in (torch.float32, torch.float64):  # by the core, by torch's operations
+        layer, h = layer.to(dtype), h.to(dtype)
+        of_both = []
+        for sparse in (True, False):
+            layer.weight.grad = None
+            (LinearEntmaxLoss(layer, sparse=sparse)(h, target) * 2).backward()
+            of_both.append(layer.weight.grad)
+        assert of_both[0].is_sparse and of_both[0]._nnz() < 100
+        assert (of_both[0].to_dense() == of_both[1]).all()
 
 
 def test_a_matrix_is_no_layer():

@@ -17,15 +17,16 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 X = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
+DEVICE = X.device
 ALPHAS = torch.tensor([[1.2], [1.5], [2.0]], dtype=torch.float64)
 DENSE = {
     "logsumexp": sf.logsumexp,
-    "weighted logsumexp": lambda x: sf.logsumexp(x, weights=torch.arange(1.0, 6.0, dtype=torch.float64)),
+    "weighted logsumexp": lambda x: sf.logsumexp(x, weights=torch.arange(1.0, 6.0, dtype=torch.float64, device=DEVICE)),
     "softmax": sf.softmax,
-    "log_softmax": lambda x: sf.log_softmax(x, temperature=torch.tensor(0.7, dtype=torch.float64)),
+    "log_softmax": lambda x: sf.log_softmax(x, temperature=torch.tensor(0.7, dtype=torch.float64, device=DEVICE)),
     "top_log_probs": lambda x: sf.top_log_probs(x, 3).log_probs,
     "sparsemax": sf.sparsemax,
-    "entmax": lambda x: sf.entmax(x, 1.3, where=torch.tensor([True, True, False, True, True])),
+    "entmax": lambda x: sf.entmax(x, 1.3, where=torch.tensor([True, True, False, True, True], device=DEVICE)),
     "normmax": sf.normmax,
     "budget_sparsemax": lambda x: sf.budget_sparsemax(x, 2.5),
     "entmax_threshold": lambda x: sf.entmax_threshold(x).normalizer,
@@ -195,6 +196,12 @@ def test_autocast_does_what_it_does_to_softmax():
             assert x.grad.dtype == dtype
 
 
+in_cpu_memory = pytest.mark.skipif(
+    torch.get_default_device().type != "cpu",
+    reason="tensors of this run are not in CPU memory",
+)
+
+
 WEIGHT = torch.linspace(-1, 1, 35).reshape(7, 5)
 OF_LISTS = {
     "softmax": lambda x: sf.softmax(x, where=[True, True, False, True, True], temperature=[[0.5], [1.0], [2.0]]),
@@ -210,6 +217,7 @@ OF_LISTS = {
 }
 
 
+@in_cpu_memory
 @pytest.mark.parametrize("name", OF_LISTS)
 def test_another_default_device_changes_nothing(name):
     expected, gradient = OF_LISTS[name](X), gradient_of(OF_LISTS[name], X)
@@ -238,12 +246,6 @@ def gradients_in_a_child(queue):
     x = torch.ones(64, 4096, requires_grad=True)
     sf.entmax(x).sum().backward()
     queue.put(x.grad.abs().max().item())
-
-
-in_cpu_memory = pytest.mark.skipif(
-    torch.get_default_device().type != "cpu",
-    reason="tensors of this run are not in CPU memory, processes do not share them",
-)
 
 
 @in_cpu_memory

@@ -15,7 +15,7 @@ from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch.autograd import Function
 from torch.compiler import is_compiling
-from torch.nn.functional import softplus
+from torch.nn.functional import embedding, softplus
 
 from softmaxfam_rs import _core
 
@@ -59,7 +59,7 @@ def loss(
         and not (transforms_are_active() or is_in_forward_mode())
     )
     if not is_of_core:
-        result = _by_levels(*call)
+        result = _by_levels(*call, sparse=sparse)
     elif is_traced:
         needs = [tensor is not None and tensor.requires_grad and torch.is_grad_enabled() for tensor in call[:3]]
         result = _REGISTERED(*call, needs)[0]
@@ -94,6 +94,8 @@ def _by_levels(
     target: Tensor,
     ignore_index: int | None,
     reduction: str,
+    *,
+    sparse: bool = False,
 ) -> Tensor:
     """Walk all paths a level at a time, in operations of torch."""
     nodes, root = len(weight), len(parents)
@@ -110,7 +112,7 @@ def _by_levels(
         active = ids != root
         codes = parents[ids.clamp(max=root - 1)].long()
         at = codes >> 1
-        logits = (h * weight[at]).sum(-1)
+        logits = (h * embedding(at, weight, sparse=sparse)).sum(-1)
         logits = logits if bias is None else logits + bias[at]
         losses = losses + torch.where(active, softplus(torch.where(codes % 2 == 1, -logits, logits), threshold=1e4), 0)
         ids = torch.where(active, at + nodes + 1, root)

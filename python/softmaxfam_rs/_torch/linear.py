@@ -87,6 +87,8 @@ def linear_loss(
         and not (transforms_are_active() or is_in_forward_mode())
     )
     if not is_of_core:
+        if sparse and matrix.requires_grad and not (is_traced or transforms_are_active()):
+            matrix = _ByRows.apply(matrix)
         options |= {"reduction": reduction, "temperature": temperature}
         more: dict[str, Any] = {"bias": bias, "gradient": "dense" if gradient == "sparse_or_dense" else gradient}
         numbers: Value = parameter
@@ -194,6 +196,19 @@ class _Fused(Function):
             shape = ctx.saved_tensors[1].shape
             of_weight = IndexedRows(of_weight[0], of_weight[1], (shape[0], shape[1])).to_torch()
         return (None, of_h, of_weight, of_bias, *(None,) * (len(call) - 3))
+
+
+class _ByRows(Function):
+    """A matrix as it is, whose gradient becomes a sparse tensor of the rows that are not 0."""
+
+    @staticmethod
+    def forward(_: Context, matrix: Tensor) -> Tensor:
+        return matrix.view_as(matrix)
+
+    @staticmethod
+    def backward(_: Context, g: Tensor) -> Tensor:
+        rows = g.any(1).nonzero()[:, 0]
+        return IndexedRows(rows, g[rows], (g.shape[0], g.shape[1])).to_torch()
 
 
 def _of_all_scores(call: tuple[Value, ...], g: Tensor, wanted: Wanted) -> Value:
