@@ -65,3 +65,18 @@ def largest(xp: Any, rows: Array, k: int) -> tuple[Array, Array]:  # noqa: ANN40
         return lax.top_k(rows, k)  # type: ignore[no-any-return, unused-ignore]
     indices = xp.argsort(rows, axis=-1, descending=True, stable=True)[..., :k]
     return xp.take_along_axis(rows, indices, axis=-1), indices
+
+
+def candidates(rows: Array, is_candidate: Callable[[], Array]) -> Array:
+    """Return what of each row counts: all of it, or few where torch selects them fast and that can be seen.
+
+    `is_candidate` gives 1 for what counts; that is the largest of a row.
+    """
+    classes = rows.shape[-1]
+    if not (is_torch_array(rows) and is_known(rows)) or classes < _MANY:
+        return rows
+    most = int(is_candidate().sum(-1).max()) if rows.numel() else 0
+    return rows.topk(most, sorted=False).values if 0 < most <= classes // 8 else rows
+
+
+_MANY = 1024  # classes from which a selection is less work than the turns that it shortens

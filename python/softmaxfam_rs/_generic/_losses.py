@@ -16,6 +16,7 @@ from ._frame import dtype_name, on_device_of, places, shape_text
 from ._gradients import curvature
 from ._known import is_known
 from ._rows import ABOVE_ONE, ABOVE_ZERO, Rows
+from ._solve import sum_of_others
 
 if TYPE_CHECKING:
     from softmaxfam_rs._typing import Array
@@ -202,7 +203,7 @@ def value_of(xp: Any, kind: str, z: Array, shares: Array, order: Any) -> Array: 
     total = xp.sum(shares, axis=-1, keepdims=True)
     if kind == "cross_entropy":
         below = xp.sum(xp.where(shares == 0, 0.0, -shares * z), axis=-1, keepdims=True)
-        return total * xp.log1p(_others(xp, z, xp.exp(z))) + below
+        return total * xp.log1p(sum_of_others(xp, z, xp.exp(z))) + below
     safe = xp.where(total == 0, 1.0, total)
     if kind == "entmax":
         return total * _entmax(xp, z, shares / safe, order)
@@ -234,7 +235,7 @@ def target_slope(xp: Any, kind: str, z: Array, p: Array, shares: Array, order: A
     is_there = z > -math.inf
     inside = xp.where(is_there, z, 0.0)
     if kind == "cross_entropy":
-        return xp.where(is_there, xp.log1p(_others(xp, z, xp.exp(inside))) - inside, 0.0)
+        return xp.where(is_there, xp.log1p(sum_of_others(xp, z, xp.exp(inside))) - inside, 0.0)
     total = xp.sum(shares, axis=-1, keepdims=True)
     y = shares / xp.where(total == 0, 1.0, total)
     mean = xp.sum(p * inside, axis=-1, keepdims=True)
@@ -301,18 +302,11 @@ def probabilities(xp: Any, kind: str, z: Array, order: Any) -> Array:  # noqa: A
     """Return those of the map whose loss it is."""
     if kind == "cross_entropy":
         e = xp.exp(z)
-        return e / (1 + _others(xp, z, e))
+        return e / (1 + sum_of_others(xp, z, e))
     if kind == "entmax":
         return solve(xp, z, order)[0]
     roots = _roots(xp, _norm_powers(xp, z, order)[0], order)
     return roots / xp.sum(roots, axis=-1, keepdims=True)
-
-
-def _others(xp: Any, z: Array, terms: Array) -> Array:  # noqa: ANN401
-    """Return the sum of terms but for one maximum, whose term is 1."""
-    is_highest = z == 0
-    ties = xp.sum(xp.astype(is_highest, z.dtype), axis=-1, keepdims=True)
-    return xp.sum(xp.where(is_highest, 0.0, terms), axis=-1, keepdims=True) + (ties - 1)
 
 
 def _others_within(xp: Any, z: Array, shares: Array, margin: Any) -> tuple[Array, Array]:  # noqa: ANN401

@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ._known import is_known, repeat
-from ._steep import steep
+from ._known import candidates, is_known, repeat
+from ._steep import steep, within_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from softmaxfam_rs._typing import Array
 
-TURNS = 40  # normal rows need 4 to 13; bisection alone would give float32 its 24 digits
+TURNS = 40  # rows need 4 to 13; bisection alone would give float32 its 24 digits
 
 
 def solve(xp: Any, z: Array, a: Any) -> tuple[Array, Array]:  # noqa: ANN401  a namespace; a number or an array (..., 1)
@@ -52,37 +52,44 @@ def _shared(xp: Any, z: Array) -> tuple[Array, Array]:  # noqa: ANN401
 
 
 def _flat(xp: Any, z: Array, a: Any) -> tuple[Array, Array]:  # noqa: ANN401
-    curve = _curve(xp, a)
+    """Climb from u = 0, below the root; a row is done where it climbs no further, and then stays."""
     if isinstance(a, float) and a == 0:
-        r, others = _apart(xp, z, curve(z, 0.0)[0])
-        return r / (1 + others), xp.log1p(others)
+        others = sum_of_others(xp, z, xp.exp(z))
+        return xp.exp(z) / (1 + others), xp.log1p(others)
+    reachable = candidates(z, lambda: within_reach(xp, z, a))
+    ties = _ties(xp, reachable)
+    # the others alone are summed: their digits are those of confident rows
+    curve = _curve(xp, xp.where(reachable == 0, -math.inf, reachable), a)
     highest = math.log(max(z.shape[-1], 1))
     tolerance = 2 * float(xp.finfo(z.dtype).eps)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        u, low, high, _ = state
-        r, slope = curve(z, u)
-        _, others = _apart(xp, z, r)
+        u, low, high, was_newton, is_done = state
+        r, slope = curve(u)
+        others = xp.sum(r, axis=-1, keepdims=True) + (ties - 1)
         g = xp.log1p(others) - u
         low, high = xp.where(g >= 0, u, low), xp.where(g < 0, u, high)
-        total, slopes = 1 + others, xp.sum(slope, axis=-1, keepdims=True)
-        newton = u + _newton(xp, a, g, total / slopes)
+        newton = u + _newton(xp, a, g, (1 + others) / (xp.sum(slope, axis=-1, keepdims=True) + ties))
         inside = (newton >= low) & (newton <= high)  # false where it is NaN
+        # past the root by a step of Newton, which only rounding takes it to
+        is_done = is_done | (was_newton & (g < 0)) | (inside & (xp.abs(newton - u) <= tolerance * u))
         following = xp.where(inside, newton, (low + high) / 2)
-        return following, low, high, xp.abs(following - u) <= tolerance * u
+        return xp.where(is_done, u, following), low, high, inside, is_done
 
     none = xp.sum(xp.zeros_like(z), axis=-1, keepdims=True)
-    state = (none, none, none + highest, none != 0)
-    u = repeat(xp, step, state, times=TURNS, done=lambda state: state[3])[0]
-    r, others = _apart(xp, z, curve(z, u)[0])
-    return r / (1 + others), u
+    state = (none, none, none + highest, none == 0, none != 0)
+    u = repeat(xp, step, state, times=TURNS, done=lambda state: state[4])[0]
+    r = _curve(xp, z, a)(u)[0]
+    return r / (1 + sum_of_others(xp, z, r)), u
 
 
-def _apart(xp: Any, z: Array, r: Array) -> tuple[Array, Array]:  # noqa: ANN401
-    """Return r, and its sum but for one maximum, whose r is 1: this keeps the digits of confident rows."""
-    is_highest = z == 0
-    ties = xp.sum(xp.astype(is_highest, z.dtype), axis=-1, keepdims=True)
-    return r, xp.sum(xp.where(is_highest, 0.0, r), axis=-1, keepdims=True) + (ties - 1)
+def _ties(xp: Any, z: Array) -> Array:  # noqa: ANN401
+    return xp.sum(xp.astype(z == 0, z.dtype), axis=-1, keepdims=True)
+
+
+def sum_of_others(xp: Any, z: Array, r: Array) -> Array:  # noqa: ANN401
+    """Return the sum of r but for one maximum, whose r is 1: this keeps the digits of confident rows."""
+    return xp.sum(xp.where(z == 0, 0.0, r), axis=-1, keepdims=True) + (_ties(xp, z) - 1)
 
 
 def _newton(xp: Any, a: Any, g: Array, ratio: Array) -> Array:  # noqa: ANN401
@@ -92,20 +99,17 @@ def _newton(xp: Any, a: Any, g: Array, ratio: Array) -> Array:  # noqa: ANN401
     return xp.where(a == 0, g * ratio, -xp.log1p(ratio * xp.expm1(-safe * g)) / safe)
 
 
-def _curve(xp: Any, a: Any) -> Callable[[Array, Any], tuple[Array, Array]]:  # noqa: ANN401
-    """Return what gives r and r^(1-a), the slopes, at z and u."""
+def _curve(xp: Any, z: Array, a: Any) -> Callable[[Any], tuple[Array, Array]]:  # noqa: ANN401
+    """Return what gives r and r^(1-a), the slopes, of z at u."""
+    scaled = a * z
 
-    def curve(z: Array, u: Any) -> tuple[Array, Array]:  # noqa: ANN401
-        if isinstance(a, float) and a == 0:
-            return xp.exp(z), xp.exp(z)
+    def curve(u: Any) -> tuple[Array, Array]:  # noqa: ANN401
+        bent = scaled * xp.exp(a * u)
         if isinstance(a, float) and a in (0.5, 1.0):
-            w = 1 + a * z * xp.exp(a * u)
-            w = xp.where(w > 0, w, 0.0)
+            w = xp.maximum(1 + bent, xp.zeros_like(u))
             return (w * w, w) if a < 1 else (w, xp.astype(w > 0, w.dtype))
-        scaled = a * z * xp.exp(a * u)
-        safe = a if isinstance(a, float) else xp.where(a == 0, 1.0, a)
-        log_r = xp.log1p(xp.where(scaled > -1, scaled, -1.0)) / safe
-        log_r = log_r if isinstance(a, float) else xp.where(a == 0, z, log_r)
+        log_r = xp.log1p(xp.where(bent > -1, bent, -1.0))
+        log_r = log_r / a if isinstance(a, float) else xp.where(a == 0, z, log_r / xp.where(a == 0, 1.0, a))
         r = xp.exp(log_r)
         return r, xp.where(r > 0, xp.exp((1 - a) * log_r), 0.0)
 

@@ -24,7 +24,7 @@ def steep(xp: Any, z: Array, a: Any) -> tuple[Array, Array]:  # noqa: ANN401  a 
     """Return the probabilities and u = -log p_max of rows z <= 0 whose maximum is 0, for finite a > 1."""
     log_a = math.log(a) if isinstance(a, float) else xp.log(a)
     if z.shape[-1] > FEW:
-        reach = xp.sum(_within_reach(xp, z, a), axis=-1, dtype=xp.int32)
+        reach = xp.sum(within_reach(xp, z, a), axis=-1, dtype=xp.int32)
         cut, log_pi, excess, log_highest = either(
             xp.all(reach <= FEW),
             lambda: _search(xp, largest(xp, z, FEW)[0], a, log_a),
@@ -36,7 +36,7 @@ def steep(xp: Any, z: Array, a: Any) -> tuple[Array, Array]:  # noqa: ANN401  a 
     return xp.exp(log_p) / (1 + excess), xp.log1p(excess) - log_highest
 
 
-def _within_reach(xp: Any, z: Array, a: Any) -> Array:  # noqa: ANN401
+def within_reach(xp: Any, z: Array, a: Any) -> Array:  # noqa: ANN401
     """Return 1 for classes that may be in the support: others are more than 1/a below the maximum."""
     return xp.astype(a * z >= -1 - 8 * float(xp.finfo(z.dtype).eps), xp.int32)
 
@@ -64,12 +64,13 @@ def _search(xp: Any, ordered: Array, a: Any, log_a: Any) -> tuple[Array, Array, 
         return log_p, log_highest, others + (ties - 1) * xp.exp(log_highest) + xp.expm1(log_highest)
 
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        log_pi, _ = state
+        log_pi, is_done = state
         log_p, _, excess = at(log_pi)
         slopes = xp.where(in_support, xp.exp((a - 1) * (log_pi - log_p)), 0.0)
         change = -excess / (xp.sum(slopes, axis=-1, keepdims=True) * xp.exp(log_pi))
         change = xp.log1p(xp.where(change > -0.999, change, -0.999))  # noqa: PLR2004  pi stays positive
-        return log_pi + change, xp.abs(change) <= tolerance
+        is_done = is_done | (change >= -tolerance)  # it falls, and rises only by rounding
+        return xp.where(is_done, log_pi, log_pi + change), is_done
 
     start = -xp.log(size)
     log_pi = repeat(xp, step, (start, start > 1), times=TURNS, done=lambda state: state[1])[0]
@@ -94,7 +95,7 @@ def _cut(xp: Any, ordered: Array, a: Any, log_a: Any) -> Array:  # noqa: ANN401
         is_inside = (xp.sum(powers, axis=-1, keepdims=True) < 1) & (score > -math.inf)
         return xp.where(is_inside, middle, low), xp.where(is_inside, high, middle - 1)
 
-    high = xp.sum(_within_reach(xp, ordered, a), axis=-1, keepdims=True, dtype=xp.int32)
+    high = xp.sum(within_reach(xp, ordered, a), axis=-1, keepdims=True, dtype=xp.int32)
     low = xp.ones_like(high)  # the maximum is in the support
     turns = (ordered.shape[-1] - 1).bit_length()
     return score_at(repeat(xp, step, (low, high), times=turns, done=lambda state: state[0] >= state[1])[0])

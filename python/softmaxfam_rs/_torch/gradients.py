@@ -11,7 +11,7 @@ from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.compiler import is_compiling
 
-from . import formulas
+from . import formulas, fused
 from .arguments import Call
 from .kernels import chosen, core, is_plain, per_row
 from .operators import LIBRARY, Value, is_abstract, is_differentiated
@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
 
 class Product:
-    """A vector-Jacobian product: a kernel of the core, and the formula that is differentiable."""
+    """A vector-Jacobian product: by the core, by a formula that is differentiable, off the core perhaps by torch."""
 
-    def __init__(self, schema: str, kernel: Callable[..., Value], formula: Callable[..., Value]) -> None:
+    def __init__(
+        self,
+        schema: str,
+        kernel: Callable[..., Value],
+        formula: Callable[..., Value],
+        of_torch: Callable[..., Value] | None = None,  # with neither a mask nor a temperature
+    ) -> None:
         name = schema.partition("(")[0]
         LIBRARY.define(schema)  # type: ignore[no-untyped-call]
-        self.kernel, self.formula = kernel, formula
+        self.kernel, self.formula, self.of_torch = kernel, formula, of_torch
         qualified = f"softmaxfam_rs::{name}"
         torch.library.impl(qualified, "default", self._run, lib=LIBRARY)
         torch.library.register_fake(qualified, formula, lib=LIBRARY)
@@ -45,9 +51,16 @@ class Product:
         return self._run(*args)
 
     def _run(self, *args: Value) -> Value:
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
         # autograd's own vmap, behind is_grads_batched, is none of the active transforms
-        if all(is_plain(arg) and not is_legacy_batchedtensor(arg) for arg in args if isinstance(arg, Tensor)):
+        if any(map(is_legacy_batchedtensor, tensors)):
+            return self.formula(*args)
+        if all(map(is_plain, tensors)):
             return self.kernel(*args)
+        *_, temperatures, temperature, axes = args
+        where = args[3] if len(args) > 6 else None  # noqa: PLR2004  of logsumexp
+        if self.of_torch is not None and fused.is_fused(tensors[0], where, temperatures, temperature, axes):
+            return self.of_torch(*tensors, axes)
         return self.formula(*args)
 
 
@@ -55,17 +68,20 @@ OF_SOFTMAX = Product(
     "softmax_vjp(Tensor p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
     lambda p, g, rows, number, axes: core.softmax_vjp(p, g, axes, per_row(rows, number)),
     lambda p, g, rows, number, axes: formulas.softmax_vjp(p, g, axes, chosen(rows, number)),
+    fused.softmax_vjp,
 )
 OF_LOG_SOFTMAX = Product(
     "log_softmax_vjp(Tensor log_p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
     lambda log_p, g, rows, number, axes: core.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
     lambda log_p, g, rows, number, axes: formulas.log_softmax_vjp(log_p, g, axes, chosen(rows, number)),
+    fused.log_softmax_vjp,
 )
 OF_LOGSUMEXP = Product(
     "logsumexp_vjp(Tensor scores, Tensor lse, Tensor g, Tensor? where, Tensor? temperatures, float temperature, "
     "int[] axes) -> Tensor",
     lambda x, lse, g, where, rows, number, axes: core.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
     lambda x, lse, g, where, rows, number, _: formulas.logsumexp_vjp(x, lse, g, where, chosen(rows, number)),
+    fused.logsumexp_vjp,
 )
 OF_ENTMAX = Product(
     "entmax_vjp(Tensor p, Tensor g, Tensor? alphas, float alpha, Tensor? temperatures, float temperature, int[] axes) "

@@ -14,6 +14,8 @@ from torch.nn import Buffer, Parameter
 
 from softmaxfam_rs import _core
 
+from . import fused
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -72,6 +74,8 @@ def logsumexp(
 ) -> Value:
     if is_plain(scores):
         return core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
+    if fused.is_fused(scores, where, temperatures, temperature, axes):
+        return fused.logsumexp(scores, keepdims, axes)
     return generic(
         "logsumexp",
         scores,
@@ -107,7 +111,7 @@ def weighted_logsumexp(
 
 def _normalisation(function: str) -> Callable[..., Value]:
     """Make the kernel of a map without a parameter."""
-    of_core = getattr(core, function)
+    of_core, of_torch = getattr(core, function), getattr(fused, function)
 
     def kernel(
         scores: Tensor,
@@ -119,6 +123,8 @@ def _normalisation(function: str) -> Callable[..., Value]:
     ) -> Value:
         if is_plain(scores):
             return of_core(scores, axes, where, per_row(temperatures, temperature), out)
+        if fused.is_fused(scores, where, temperatures, temperature, axes):
+            return of_torch(scores, axes)
         return generic(function, scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
 
     return kernel

@@ -208,7 +208,8 @@ class _ByRows(Function):
     @staticmethod
     def backward(_: Context, g: Tensor) -> Tensor:
         rows = g.any(1).nonzero()[:, 0]
-        return IndexedRows(rows, g[rows], (g.shape[0], g.shape[1])).to_torch()
+        sparse: Tensor = IndexedRows(rows, g[rows], (g.shape[0], g.shape[1])).to_torch()
+        return sparse
 
 
 def _of_all_scores(call: tuple[Value, ...], g: Tensor, wanted: Wanted) -> Value:
