@@ -453,7 +453,8 @@ def test_mended(case):
         return
     right = torch.as_tensor(case.right(), dtype=torch.float64)
     mine = case.behaviour(ours).double()
-    torch.testing.assert_close(mine, right, rtol=0, atol=case.tolerance, equal_nan=True)
+    of_array_calls = 0 if torch.get_default_device().type == "cpu" else 2e-5  # they compute in the dtype of the scores
+    torch.testing.assert_close(mine, right, rtol=of_array_calls, atol=case.tolerance, equal_nan=True)
     if theirs is not None:
         assert theirs.shape == right.shape
         assert not torch.allclose(theirs.double(), right, rtol=0, atol=10 * case.tolerance, equal_nan=True)

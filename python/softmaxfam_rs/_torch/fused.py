@@ -1,8 +1,9 @@
 """Softmax and its relatives off the core by torch's own kernels, of one class axis and without options.
 
 On a GPU these read the scores once where the array calls read them several times. Each gives what the contract says of
-rows with NaN, with +inf and with nothing but -inf; logsumexp is max - log p of the largest class, whose
-log p = -log sum exp(x - max) has all its digits.
+rows with NaN, with +inf and with nothing but -inf, or None for a call that is left to the array calls. logsumexp is
+max - log p of the largest class, whose log p = -log sum exp(x - max) has all its digits. The cross entropy of class c
+is log(1 + exp(lse)), lse = logsumexp of x - x_c over the others, so that those of confident rows have theirs.
 """
 
 from __future__ import annotations
@@ -18,45 +19,148 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .operators import Value
 
-def is_fused(
-    scores: Tensor, where: Tensor | None, temperatures: Tensor | None, temperature: float, axes: object
-) -> bool:
-    """Whether the functions here compute this call."""
-    is_bare = where is None and temperatures is None and temperature == 1.0
-    return is_bare and len(axes) == 1 and scores.ndim > 0 and scores.shape[axes[0]] > 0  # type: ignore[arg-type, index]
+    Axes = Sequence[int]
 
 
-def softmax(scores: Tensor, axes: Sequence[int]) -> Tensor:
+def _is_bare(scores: Tensor, where: Value, temperatures: Value, temperature: float, axes: Axes) -> bool:
+    has_classes = len(axes) == 1 and scores.ndim > 0 and scores.shape[axes[0]] > 0
+    return has_classes and where is None and temperatures is None and temperature == 1.0
+
+
+def softmax(scores: Tensor, where: Value, temperatures: Value, temperature: float, axes: Axes) -> Tensor | None:
+    if not _is_bare(scores, where, temperatures, temperature, axes):
+        return None
     return torch.softmax(scores, axes[0])
 
 
-def log_softmax(scores: Tensor, axes: Sequence[int]) -> Tensor:
+def log_softmax(scores: Tensor, where: Value, temperatures: Value, temperature: float, axes: Axes) -> Tensor | None:
+    if not _is_bare(scores, where, temperatures, temperature, axes):
+        return None
     return torch.log_softmax(scores, axes[0])
 
 
-def logsumexp(scores: Tensor, keepdims: bool, axes: Sequence[int]) -> Tensor:
+def logsumexp(
+    scores: Tensor, where: Value, temperatures: Value, temperature: float, keepdims: bool, axes: Axes
+) -> Tensor | None:
+    if not _is_bare(scores, where, temperatures, temperature, axes):
+        return None
     (axis,) = axes
     (wide,) = formulas.widened(scores)
-    highest, place = wide.max(axis, keepdim=True)
-    result = highest - torch.log_softmax(wide, axis).gather(axis, place)
-    result = torch.where(highest.isfinite(), result, highest).to(scores.dtype)
+    result = _of_rows(wide, axis).to(scores.dtype)
     return result if keepdims else result.squeeze(axis)
 
 
-def softmax_vjp(p: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
+def _of_rows(x: Tensor, axis: int) -> Tensor:
+    highest, place = x.max(axis, keepdim=True)
+    result = highest - torch.log_softmax(x, axis).gather(axis, place)
+    return torch.where(highest.isfinite(), result, highest)
+
+
+def softmax_vjp(p: Tensor, g: Tensor, temperatures: Value, temperature: float, axes: Axes) -> Tensor | None:
+    if not _is_bare(p, None, temperatures, temperature, axes):
+        return None
     wide, g = formulas.widened(p, g)
     g = torch.where(wide == 0, 0, g)
-    return torch._softmax_backward_data(g, wide, axes[0], wide.dtype).to(p.dtype)  # noqa: SLF001  an operator, if not a function
+    return torch._softmax_backward_data(g, wide, axes[0], wide.dtype).to(p.dtype)  # noqa: SLF001  an operator of ATen
 
 
-def log_softmax_vjp(log_p: Tensor, g: Tensor, axes: Sequence[int]) -> Tensor:
+def log_softmax_vjp(log_p: Tensor, g: Tensor, temperatures: Value, temperature: float, axes: Axes) -> Tensor | None:
+    if not _is_bare(log_p, None, temperatures, temperature, axes):
+        return None
     wide, g = formulas.widened(log_p, g)
     g = torch.where(wide == -torch.inf, 0, g)
     return torch._log_softmax_backward_data(g, wide, axes[0], wide.dtype).to(log_p.dtype)  # noqa: SLF001
 
 
-def logsumexp_vjp(scores: Tensor, lse: Tensor, g: Tensor, _: Sequence[int]) -> Tensor:
+def logsumexp_vjp(
+    scores: Tensor, lse: Tensor, g: Tensor, where: Value, temperatures: Value, temperature: float, axes: Axes
+) -> Tensor | None:
+    if not _is_bare(scores, where, temperatures, temperature, axes):
+        return None
     wide, lse, g = formulas.widened(scores, lse, g)
     p = (wide - torch.where(lse == -torch.inf, torch.inf, lse)).exp_()  # 0 in rows without a class
     return p.mul_(g).to(scores.dtype)
+
+
+def _labels(
+    scores: Tensor,
+    kind: str,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    axis: int,
+) -> tuple[Tensor, Tensor | None] | None:
+    """Return class ids, 0 in rows that do not count, and which rows count if not all do; None for other targets."""
+    if kind != "cross_entropy" or target.is_floating_point() or weight is not None or label_smoothing != 0:
+        return None
+    axis %= scores.ndim
+    labels = target.expand([1 if index == axis else length for index, length in enumerate(scores.shape)])
+    counts = None if ignore_index is None else labels != ignore_index
+    return (labels if counts is None else torch.where(counts, labels, 0)), counts
+
+
+def loss(
+    scores: Tensor,
+    where: Value,
+    temperatures: Value,
+    temperature: float,
+    _: Value,
+    __: Value,
+    kind: str,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    axes: Axes,
+) -> Tensor | None:
+    from softmaxfam_rs._generic._known import is_known  # noqa: PLC0415  slow to import
+
+    if not (_is_bare(scores, where, temperatures, temperature, axes) and is_known(scores) and is_known(target)):
+        return None
+    (axis,) = axes
+    given = _labels(scores, kind, target, weight, ignore_index, label_smoothing, axis)
+    if given is None:
+        return None
+    labels, counts = given
+    is_odd = (labels < 0) | (labels >= scores.shape[axis])  # which the array calls refuse
+    labels = labels.clamp(0, scores.shape[axis] - 1)
+    (x,) = formulas.widened(scores)
+    own = x.gather(axis, labels)
+    others = _of_rows((x - own).scatter_(axis, labels, -torch.inf), axis)
+    is_odd = is_odd | ~own.isfinite() | ~(others < torch.inf)
+    if bool(is_odd.any()):
+        return None
+    losses = torch.logaddexp(others, torch.zeros_like(others))
+    return (losses if counts is None else torch.where(counts, losses, 0)).squeeze(axis)
+
+
+def loss_grad(
+    scores: Tensor,
+    g: Tensor,
+    where: Value,
+    temperatures: Value,
+    temperature: float,
+    _: Value,
+    __: Value,
+    kind: str,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    axes: Axes,
+) -> Tensor | None:
+    if not _is_bare(scores, where, temperatures, temperature, axes):
+        return None
+    (axis,) = axes
+    given = _labels(scores, kind, target, weight, ignore_index, label_smoothing, axis)
+    if given is None:
+        return None
+    labels, counts = given
+    (x,) = formulas.widened(scores)
+    slopes = torch.softmax(x, axis).scatter_(axis, labels, 0)
+    slopes.scatter_(axis, labels, -slopes.sum(axis, keepdim=True)).mul_(g.to(x.dtype))
+    slopes = slopes if counts is None else slopes.masked_fill_(~counts, 0)
+    return slopes.to(scores.dtype)

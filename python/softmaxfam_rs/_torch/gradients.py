@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Product:
-    """A vector-Jacobian product: by the core, by a formula that is differentiable, off the core perhaps by torch."""
+    """A vector-Jacobian product: by the core, by a formula that is differentiable, off the core by torch if it can."""
 
     def __init__(
         self,
         schema: str,
         kernel: Callable[..., Value],
         formula: Callable[..., Value],
-        of_torch: Callable[..., Value] | None = None,  # with neither a mask nor a temperature
+        of_torch: Callable[..., Value] = lambda *_: None,
     ) -> None:
         name = schema.partition("(")[0]
         LIBRARY.define(schema)  # type: ignore[no-untyped-call]
@@ -57,11 +57,8 @@ class Product:
             return self.formula(*args)
         if all(map(is_plain, tensors)):
             return self.kernel(*args)
-        *_, temperatures, temperature, axes = args
-        where = args[3] if len(args) > 6 else None  # noqa: PLR2004  of logsumexp
-        if self.of_torch is not None and fused.is_fused(tensors[0], where, temperatures, temperature, axes):
-            return self.of_torch(*tensors, axes)
-        return self.formula(*args)
+        result = self.of_torch(*args)
+        return self.formula(*args) if result is None else result
 
 
 OF_SOFTMAX = Product(

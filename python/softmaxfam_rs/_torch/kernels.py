@@ -74,8 +74,9 @@ def logsumexp(
 ) -> Value:
     if is_plain(scores):
         return core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
-    if fused.is_fused(scores, where, temperatures, temperature, axes):
-        return fused.logsumexp(scores, keepdims, axes)
+    result = fused.logsumexp(scores, where, temperatures, temperature, keepdims, axes)
+    if result is not None:
+        return result
     return generic(
         "logsumexp",
         scores,
@@ -123,8 +124,9 @@ def _normalisation(function: str) -> Callable[..., Value]:
     ) -> Value:
         if is_plain(scores):
             return of_core(scores, axes, where, per_row(temperatures, temperature), out)
-        if fused.is_fused(scores, where, temperatures, temperature, axes):
-            return of_torch(scores, axes)
+        result = of_torch(scores, where, temperatures, temperature, axes)
+        if result is not None:
+            return result
         return generic(function, scores, axis=tuple(axes), where=where, temperature=chosen(temperatures, temperature))
 
     return kernel
@@ -227,7 +229,9 @@ def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -
 
 def loss(scores: Tensor, *args: Value) -> Value:
     """Compute the losses of rows, in float64 where the device has it."""
-    losses = loss_as_asked(scores, *args, reduction="rows", gradient="none")
+    losses = None if is_plain(scores) else fused.loss(scores, *args)
+    if losses is None:
+        losses = loss_as_asked(scores, *args, reduction="rows", gradient="none")
     return losses.to(dtype_of_losses(scores))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softmaxfam_rs._results import SparseRows
 
-from . import formulas, kernels
+from . import formulas, fused, kernels
 from .arguments import Call, as_tensor
 from .exponential import SOFTMAX, change_of, kept, of_temperature, reduced
 from .gradients import Product
@@ -228,6 +228,7 @@ OF_LOSS = Product(
     f"loss_grad(Tensor scores, Tensor g, {PARAMETER.removeprefix('Tensor scores, ')}, {TARGET}, int[] axes) -> Tensor",
     _kernel,
     _formula,
+    fused.loss_grad,
 )
 LOSS = Operator(Loss)
 
