@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test test-all test-rust test-python lint bench wheel rust clean
+.PHONY: help demo test test-all test-rust test-python test-gpu lint bench wheel rust clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,6 +25,10 @@ test-rust: rust ## run the tests of the crate
 test-python: $(BIN)/.requirements-test $(BIN)/.package ## run the tests of the package, examples of the docs included
 	$(BIN)/python -m pytest -q
 
+test-gpu: $(BIN)/.requirements-all $(BIN)/.package ## run what runs on a GPU too, where torch or CuPy find one
+	$(BIN)/python -m pytest -q tests/test_backends.py tests/test_dispatch.py tests/test_samplers.py tests/test_linear_losses.py
+	$(BIN)/python -m pytest -q --torch-device cuda $(addprefix tests/test_torch_,$(addsuffix .py,gradients surroundings maps losses linear sampled hierarchical entmax))
+
 lint: $(BIN)/.requirements-all $(BIN)/.package ## check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
@@ -38,6 +42,7 @@ bench: $(BIN)/.requirements-test $(BIN)/.package ## measure beside torch, entmax
 	$(BIN)/python benches/run.py
 	$(BIN)/python benches/samplers.py
 	$(BIN)/python benches/torch_backend.py
+	$(BIN)/python benches/gpu.py --threads 1
 	$(BIN)/python benches/heads.py
 	$(BIN)/python benches/losses.py
 	$(BIN)/python benches/linear.py

@@ -97,9 +97,7 @@ def step(function: Callable[..., Any], x: Any, g: Any) -> Callable[[], None]:
 
     def run() -> None:
         result = function(leaf)
-        torch.autograd.grad(
-            result, leaf, g if result.shape == g.shape else g.reshape(-1)[: result.numel()].reshape(result.shape)
-        )
+        torch.autograd.grad(result, leaf, g if result.ndim == g.ndim else g[0, 0].expand(result.shape))
         torch.cuda.synchronize()
 
     return run

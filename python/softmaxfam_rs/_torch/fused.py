@@ -164,3 +164,50 @@ def loss_grad(
     slopes.scatter_(axis, labels, -slopes.sum(axis, keepdim=True)).mul_(g.to(x.dtype))
     slopes = slopes if counts is None else slopes.masked_fill_(~counts, 0)
     return slopes.to(scores.dtype)
+
+
+def entmax(
+    scores: Tensor,
+    where: Value,
+    temperatures: Value,
+    temperature: float,
+    rows: Value,
+    number: float,
+    axes: Axes,
+) -> Tensor | None:
+    """Climb to the threshold t of orders 1.5 and 2, where p = [a (x - max) - t]_+^(1/a), by Newton's method.
+
+    sum p - 1 is convex and falls with t, so that from t = -1, below the root, each turn climbs. At order 2 the turns
+    are finite (Michelot 1986); the probabilities are divided by their sum at last.
+    """
+    from softmaxfam_rs._generic._known import candidates, is_known  # noqa: PLC0415  slow to import
+
+    is_closed = rows is None and number in {1.5, 2.0}
+    if not (is_closed and _is_bare(scores, where, temperatures, temperature, axes) and is_known(scores)):
+        return None
+    (axis,) = axes
+    (x,) = formulas.widened(scores)
+    z = x - x.amax(axis, keepdim=True)  # NaN throughout in rows without probabilities, which stays
+    a = number - 1
+    z = z.mul_(a).movedim(axis, -1)
+    few = candidates(z, lambda: (z > -1).to(torch.int32))
+    threshold = torch.full_like(z[..., :1], -1.0)
+    for turn in range(_TURNS):
+        above = torch.relu(few - threshold)
+        if number == 2.0:  # noqa: PLR2004
+            change = (above.sum(-1, keepdim=True) - 1) / (above > 0).sum(-1, keepdim=True)
+        else:
+            change = (above.square().sum(-1, keepdim=True) - 1) / (2 * above.sum(-1, keepdim=True))
+        threshold = threshold + change.clamp_(min=0)
+        if turn % _LOOK == _LOOK - 1 and not bool((change > _TOLERANCE * torch.finfo(x.dtype).eps).any()):
+            break
+    p = torch.relu(z - threshold)
+    p = p if number == 2.0 else p.square_()  # noqa: PLR2004
+    return (p / p.sum(-1, keepdim=True)).movedim(-1, axis).to(scores.dtype)
+
+
+_TURNS, _LOOK = (
+    40,
+    4,
+)  # turns at most, and after how many the rows are looked at, for which the device must come to rest
+_TOLERANCE = 2.0  # in rounding units of 1, which the threshold is of the order of

@@ -148,7 +148,7 @@ def top_log_probs(
 
 def _projection(function: str) -> Callable[..., Value]:
     """Make the kernel of a map with a number for each row: an order or a budget."""
-    of_core = getattr(core, function)
+    of_core, of_torch = getattr(core, function), getattr(fused, function, None)
 
     def kernel(
         scores: Tensor,
@@ -162,6 +162,10 @@ def _projection(function: str) -> Callable[..., Value]:
     ) -> Value:
         if is_plain(scores):
             return of_core(scores, per_row(rows, number), axes[0], where, per_row(temperatures, temperature), out)
+        if of_torch is not None:
+            result = of_torch(scores, where, temperatures, temperature, rows, number, axes)
+            if result is not None:
+                return result
         options = {"axis": axes[0], "where": where, "temperature": chosen(temperatures, temperature)}
         return generic(function, scores, chosen(rows, number), **options)
 
