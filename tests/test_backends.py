@@ -12,7 +12,6 @@ from softmaxfam_rs._capabilities import CAPABILITIES, FUNCTIONS
 
 INF, NAN = np.inf, np.nan
 GENERIC_SLACK = 32  # of the rounding unit times max(1, |result|): what docs/backends.md promises of the generic path
-SLACK_OF_ORDERS = 64  # of derivatives by alpha, in which nearly equal sums are subtracted
 
 SCORES = np.random.default_rng(7).standard_normal((6, 7)) * 2
 EDGES = SCORES.copy()
@@ -334,7 +333,9 @@ def test_values(backend, function, dtype):
         got = case(lambda values: backend.array(cast(values)))
         parts = got if isinstance(got, tuple) else (got,)
         assert all(backend.is_own(part) for part in parts if not isinstance(part, tuple)), name
-        slack = 2 if dtype in HALVES else SLACK_OF_ORDERS if function == "entmax_alpha_grad" else GENERIC_SLACK
+        slack = 2 if dtype in HALVES else GENERIC_SLACK
+        if (function, dtype) == ("entmax_alpha_grad", "float64") and backend.of_torch != "cpu":
+            slack += 40  # units that the core itself is off 50 digits by, at order 2.5; torch's formulas are off by 10
         try:
             assert_near(backend.numpy(got), expected, slack)
         except AssertionError as error:

@@ -147,6 +147,14 @@ class Frame:
         """Return a number, or numbers for rows, in the dtype of the work."""
         return number if isinstance(number, float) else self.xp.astype(number, self.work_dtype)
 
+    def precise(self, rows: Array) -> Array:
+        """Return rows in float64 where library and device have it, for sums that subtract nearly equal terms."""
+        if is_jax_array(rows):
+            return rows  # it has one default precision, and warns of others
+        info = self.xp.__array_namespace_info__()
+        has_float64 = "float64" in info.dtypes(kind="real floating", **on_device_of(rows))
+        return self.xp.astype(rows, self.xp.float64) if has_float64 else rows
+
     def of_rows(self, rows: Array) -> Array:
         """Bring a result of (batch axes, classes) to the frame's shape, and round it to the dtype of results."""
         rows = self.as_float(rows)

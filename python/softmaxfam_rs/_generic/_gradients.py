@@ -56,7 +56,8 @@ def entmax_alpha_grad(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) ->
     xp = array_namespace(p)
     frame = Frame(xp, "p", p, axis, several=False)
     a = order_less_one(frame, alpha)
-    p, g = frame.rows(p), frame.broadcast("g", frame.beside("g", g))
+    p, g = (frame.precise(part) for part in (frame.rows(p), frame.broadcast("g", frame.beside("g", g))))
+    a = a if isinstance(a, float) else xp.astype(a, p.dtype)
     gradient = -xp.sum(product(xp, p, g, a) * curvature(xp, p, a), axis=-1, keepdims=True)
     return frame.dropped(frame.as_float(gradient))
 

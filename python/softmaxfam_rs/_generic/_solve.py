@@ -54,8 +54,9 @@ def _shared(xp: Any, z: Array) -> tuple[Array, Array]:  # noqa: ANN401
 def _flat(xp: Any, z: Array, a: Any) -> tuple[Array, Array]:  # noqa: ANN401
     """Climb from u = 0, below the root; a row is done where it climbs no further, and then stays."""
     if isinstance(a, float) and a == 0:
-        others = sum_of_others(xp, z, xp.exp(z))
-        return xp.exp(z) / (1 + others), xp.log1p(others)
+        e = xp.exp(z)
+        others = sum_of_others(xp, z, e)
+        return e / (1 + others), xp.log1p(others)
     reachable = candidates(z, lambda: within_reach(xp, z, a))
     ties = _ties(xp, reachable)
     # the others alone are summed: their digits are those of confident rows

@@ -28,6 +28,11 @@ def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.float() if tensor.dtype in narrow else tensor for tensor in tensors)
 
 
+def dtype_of_sums(tensor: Tensor) -> torch.dtype:
+    """Return the dtype of sums that need more than float32, where the device has it."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
 def total(tensor: Tensor, axes: Sequence[int]) -> Tensor:
     """Sum over the classes, their axes kept."""
     return tensor.sum(tuple(axes), keepdim=True) if axes else tensor
@@ -127,7 +132,7 @@ def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> T
 
 def entmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """<g, dp/dalpha> for each row, axes kept, from the result of entmax."""
-    wide, g_wide = widened(p, g)
+    wide, g_wide = p.to(dtype_of_sums(p)), g.to(dtype_of_sums(p))  # nearly equal sums are subtracted
     bend = curvature(support_logs(wide), finite(alpha))
     return -total(entmax_jacobian(wide, g_wide, alpha, axes) * bend, axes).to(p.dtype)
 

@@ -11,7 +11,7 @@ from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.compiler import is_compiling
 
-from . import formulas, fused
+from . import formulas, native
 from .arguments import Call
 from .kernels import chosen, core, is_plain, per_row
 from .operators import LIBRARY, Value, is_abstract, is_differentiated
@@ -65,20 +65,20 @@ OF_SOFTMAX = Product(
     "softmax_vjp(Tensor p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
     lambda p, g, rows, number, axes: core.softmax_vjp(p, g, axes, per_row(rows, number)),
     lambda p, g, rows, number, axes: formulas.softmax_vjp(p, g, axes, chosen(rows, number)),
-    fused.softmax_vjp,
+    native.softmax_vjp,
 )
 OF_LOG_SOFTMAX = Product(
     "log_softmax_vjp(Tensor log_p, Tensor g, Tensor? temperatures, float temperature, int[] axes) -> Tensor",
     lambda log_p, g, rows, number, axes: core.log_softmax_vjp(log_p, g, axes, per_row(rows, number)),
     lambda log_p, g, rows, number, axes: formulas.log_softmax_vjp(log_p, g, axes, chosen(rows, number)),
-    fused.log_softmax_vjp,
+    native.log_softmax_vjp,
 )
 OF_LOGSUMEXP = Product(
     "logsumexp_vjp(Tensor scores, Tensor lse, Tensor g, Tensor? where, Tensor? temperatures, float temperature, "
     "int[] axes) -> Tensor",
     lambda x, lse, g, where, rows, number, axes: core.logsumexp_vjp(x, lse, g, axes, where, per_row(rows, number)),
     lambda x, lse, g, where, rows, number, _: formulas.logsumexp_vjp(x, lse, g, where, chosen(rows, number)),
-    fused.logsumexp_vjp,
+    native.logsumexp_vjp,
 )
 OF_ENTMAX = Product(
     "entmax_vjp(Tensor p, Tensor g, Tensor? alphas, float alpha, Tensor? temperatures, float temperature, int[] axes) "

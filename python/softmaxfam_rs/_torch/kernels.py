@@ -14,7 +14,7 @@ from torch.nn import Buffer, Parameter
 
 from softmaxfam_rs import _core
 
-from . import fused
+from . import formulas, native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def logsumexp(
 ) -> Value:
     if is_plain(scores):
         return core.logsumexp(scores, axes, keepdims, where, per_row(temperatures, temperature), out)
-    result = fused.logsumexp(scores, where, temperatures, temperature, keepdims, axes)
+    result = native.logsumexp(scores, where, temperatures, temperature, keepdims, axes)
     if result is not None:
         return result
     return generic(
@@ -112,7 +112,7 @@ def weighted_logsumexp(
 
 def _normalisation(function: str) -> Callable[..., Value]:
     """Make the kernel of a map without a parameter."""
-    of_core, of_torch = getattr(core, function), getattr(fused, function)
+    of_core, of_torch = getattr(core, function), getattr(native, function)
 
     def kernel(
         scores: Tensor,
@@ -148,7 +148,7 @@ def top_log_probs(
 
 def _projection(function: str) -> Callable[..., Value]:
     """Make the kernel of a map with a number for each row: an order or a budget."""
-    of_core, of_torch = getattr(core, function), getattr(fused, function, None)
+    of_core, of_torch = getattr(core, function), getattr(native, function, None)
 
     def kernel(
         scores: Tensor,
@@ -233,10 +233,10 @@ def tsallis_entropy(p: Tensor, rows: Tensor | None, number: float, axes: Axes) -
 
 def loss(scores: Tensor, *args: Value) -> Value:
     """Compute the losses of rows, in float64 where the device has it."""
-    losses = None if is_plain(scores) else fused.loss(scores, *args)
+    losses = None if is_plain(scores) else native.loss(scores, *args)
     if losses is None:
         losses = loss_as_asked(scores, *args, reduction="rows", gradient="none")
-    return losses.to(dtype_of_losses(scores))
+    return losses.to(formulas.dtype_of_sums(scores))
 
 
 def loss_as_asked(
@@ -285,8 +285,3 @@ def loss_as_asked(
         temperature=chosen(temperatures, temperature),
         gradient=gradient,
     )
-
-
-def dtype_of_losses(scores: Tensor) -> torch.dtype:
-    """Return the dtype of the losses of rows."""
-    return torch.float32 if scores.device.type == "mps" else torch.float64

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softmaxfam_rs._results import SparseRows
 
-from . import formulas, fused, kernels
+from . import formulas, kernels, native
 from .arguments import Call, as_tensor
 from .exponential import SOFTMAX, change_of, kept, of_temperature, reduced
 from .gradients import Product
@@ -34,7 +34,7 @@ class Loss(Map):
 
     @staticmethod
     def fake(scores: Tensor, *args: Value) -> Tensor:
-        return scores.new_empty(reduced(scores, args[-1], keepdims=False), dtype=kernels.dtype_of_losses(scores))
+        return scores.new_empty(reduced(scores, args[-1], keepdims=False), dtype=formulas.dtype_of_sums(scores))
 
     @staticmethod
     def setup_context(ctx: Context, inputs: Value, output: Value) -> None:  # noqa: ARG004  by name
@@ -83,7 +83,7 @@ class Loss(Map):
         if of_rows is not None:
             result = result + at.by_order() * of_rows
         result = result.reshape(reduced(scores, ctx.axes, keepdims=False))
-        return result.to(kernels.dtype_of_losses(scores))
+        return result.to(formulas.dtype_of_sums(scores))
 
 
 class _Point:
@@ -228,7 +228,7 @@ OF_LOSS = Product(
     f"loss_grad(Tensor scores, Tensor g, {PARAMETER.removeprefix('Tensor scores, ')}, {TARGET}, int[] axes) -> Tensor",
     _kernel,
     _formula,
-    fused.loss_grad,
+    native.loss_grad,
 )
 LOSS = Operator(Loss)
 
@@ -294,7 +294,7 @@ def _target(call: Call, target: Value) -> Value:
 
 def _weight(call: Call, weight: Value) -> Value:
     scores, (axis,) = call.scores, call.axes
-    dtype = kernels.dtype_of_losses(scores)
+    dtype = formulas.dtype_of_sums(scores)
     weight = as_tensor(weight, scores.device, dtype)
     classes = scores.shape[axis] if scores.ndim else 1
     if tuple(weight.shape) != (classes,):

@@ -1,7 +1,7 @@
-"""Softmax and its relatives off the core by torch's own kernels, of one class axis and without options.
+"""Maps and products off the core by few of torch's own operations, of one class axis, without mask or temperature.
 
-On a GPU these read the scores once where the array calls read them several times. Each gives what the contract says of
-rows with NaN, with +inf and with nothing but -inf, or None for a call that is left to the array calls. logsumexp is
+On a GPU these read the scores a few times where the array calls read them many times. Each gives what the contract says
+of rows with NaN, with +inf and with nothing but -inf, or None for a call that is left to the array calls. logsumexp is
 max - log p of the largest class, whose log p = -log sum exp(x - max) has all its digits. The cross entropy of class c
 is log(1 + exp(lse)), lse = logsumexp of x - x_c over the others, so that those of confident rows have theirs.
 """
@@ -84,47 +84,13 @@ def logsumexp_vjp(
     return p.mul_(g).to(scores.dtype)
 
 
-def _labels(
-    scores: Tensor,
-    kind: str,
-    target: Tensor,
-    weight: Tensor | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    axis: int,
-) -> tuple[Tensor, Tensor | None] | None:
-    """Return class ids, 0 in rows that do not count, and which rows count if not all do; None for other targets."""
-    if kind != "cross_entropy" or target.is_floating_point() or weight is not None or label_smoothing != 0:
-        return None
-    axis %= scores.ndim
-    labels = target.expand([1 if index == axis else length for index, length in enumerate(scores.shape)])
-    counts = None if ignore_index is None else labels != ignore_index
-    return (labels if counts is None else torch.where(counts, labels, 0)), counts
-
-
-def loss(
-    scores: Tensor,
-    where: Value,
-    temperatures: Value,
-    temperature: float,
-    _: Value,
-    __: Value,
-    kind: str,
-    target: Tensor,
-    weight: Tensor | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    axes: Axes,
-) -> Tensor | None:
+def loss(scores: Tensor, *options: Value) -> Tensor | None:
     from softmaxfam_rs._generic._known import is_known  # noqa: PLC0415  slow to import
 
-    if not (_is_bare(scores, where, temperatures, temperature, axes) and is_known(scores) and is_known(target)):
-        return None
-    (axis,) = axes
-    given = _labels(scores, kind, target, weight, ignore_index, label_smoothing, axis)
+    given = _labels(scores, options) if is_known(scores) else None
     if given is None:
         return None
-    labels, counts = given
+    labels, counts, axis = given
     is_odd = (labels < 0) | (labels >= scores.shape[axis])  # which the array calls refuse
     labels = labels.clamp(0, scores.shape[axis] - 1)
     (x,) = formulas.widened(scores)
@@ -137,33 +103,31 @@ def loss(
     return (losses if counts is None else torch.where(counts, losses, 0)).squeeze(axis)
 
 
-def loss_grad(
-    scores: Tensor,
-    g: Tensor,
-    where: Value,
-    temperatures: Value,
-    temperature: float,
-    _: Value,
-    __: Value,
-    kind: str,
-    target: Tensor,
-    weight: Tensor | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    axes: Axes,
-) -> Tensor | None:
-    if not _is_bare(scores, where, temperatures, temperature, axes):
-        return None
-    (axis,) = axes
-    given = _labels(scores, kind, target, weight, ignore_index, label_smoothing, axis)
+def loss_grad(scores: Tensor, g: Tensor, *options: Value) -> Tensor | None:
+    given = _labels(scores, options)
     if given is None:
         return None
-    labels, counts = given
+    labels, counts, axis = given
     (x,) = formulas.widened(scores)
     slopes = torch.softmax(x, axis).scatter_(axis, labels, 0)
     slopes.scatter_(axis, labels, -slopes.sum(axis, keepdim=True)).mul_(g.to(x.dtype))
     slopes = slopes if counts is None else slopes.masked_fill_(~counts, 0)
     return slopes.to(scores.dtype)
+
+
+def _labels(scores: Tensor, options: Value) -> tuple[Tensor, Tensor | None, int] | None:
+    """Return class ids, 0 in rows that do not count, which rows count if not all do, and the axis of the classes.
+
+    None for what is not the cross entropy of labels alone.
+    """
+    where, temperatures, temperature, _, _, kind, target, weight, ignore_index, label_smoothing, axes = options
+    is_of_labels = kind == "cross_entropy" and not target.is_floating_point() and weight is None and not label_smoothing
+    if not (is_of_labels and _is_bare(scores, where, temperatures, temperature, axes)):
+        return None
+    axis = axes[0] % scores.ndim
+    labels = target.expand([1 if index == axis else length for index, length in enumerate(scores.shape)])
+    counts = None if ignore_index is None else labels != ignore_index
+    return (labels if counts is None else torch.where(counts, labels, 0)), counts, axis
 
 
 def entmax(
