@@ -3,6 +3,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use softmaxfam::heads::{Ask, LinearHead, Weights};
+use softmaxfam::samplers::{AliasTable, Draws, LogUniform, Proposal, Stream, Uniform, sample};
 use softmaxfam::{Options, Rows, RowsMut};
 
 const SHAPES: [(usize, usize); 4] = [(1 << 16, 16), (1 << 13, 128), (64, 1 << 14), (4, 1 << 18)];
@@ -67,6 +68,29 @@ fn head_score(bencher: Bencher<'_, '_>, (queries, classes, width): (usize, usize
         let rows = Rows::new(black_box(&weight), width).unwrap();
         let head = LinearHead::new(Weights::F32(rows)).unwrap();
         head.score(&Rows::new(&h, width).unwrap(), &Ask::top(10)).unwrap()
+    });
+}
+
+fn proposal(law: &str, classes: usize) -> Proposal {
+    match law {
+        "uniform" => Proposal::Uniform(Uniform::new(classes).unwrap()),
+        "log-uniform" => Proposal::LogUniform(LogUniform::new(classes).unwrap()),
+        _ => {
+            let weights: Vec<f64> = (1..=classes).map(|rank| 1.0 / rank as f64).collect();
+            Proposal::Alias(AliasTable::new(&weights, 0.75, None).unwrap())
+        }
+    }
+}
+
+#[divan::bench(args = [("alias", 10_000), ("alias", 1_000_000), ("alias", 10_000_000), ("uniform", 1_000_000), ("log-uniform", 1_000_000)])]
+fn draws(bencher: Bencher<'_, '_>, (law, classes): (&str, usize)) {
+    let proposal = proposal(law, classes);
+    let (mut ids, mut logq) = (vec![0_i64; 1 << 18], vec![0_f32; 1 << 18]);
+    let count = ids.len();
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        let mut logq = RowsMut::new(&mut logq, count).unwrap();
+        let ids = &mut RowsMut::new(&mut ids, count).unwrap();
+        sample(&proposal, Stream::new(7, 0), ids, Some(&mut logq), &Draws::default())
     });
 }
 

@@ -95,10 +95,7 @@ impl Law for AliasTable {
     }
 
     fn draw(&self, level: Level, noise: &Noise, first: u64, ids: &mut [u32], logq: Option<&mut [f32]>) {
-        match logq {
-            Some(logq) => dispatch(level, Draw { table: self, noise, first, ids, logq: WithLogq(logq) }),
-            None => dispatch(level, Draw { table: self, noise, first, ids, logq: WithoutLogq }),
-        }
+        dispatch(level, Draw { table: self, noise, first, ids, logq });
     }
 
     fn logq(&self, _level: Level, ids: &[u32], logq: &mut [f32]) {
@@ -109,105 +106,55 @@ impl Law for AliasTable {
 }
 
 /// Steps between asking for memory and reading it: so many batches are under way.
-const LAG: usize = 4;
+const LAG: usize = 2;
 
-/// Where the logarithms go, if they are wanted.
-trait LogqTarget {
-    fn prefetch<I: Isa>(&self, isa: I, table: &AliasTable, ids: &[u32]);
-    fn write(&mut self, table: &AliasTable, from: usize, ids: &[u32]);
-}
-
-struct WithLogq<'a>(&'a mut [f32]);
-struct WithoutLogq;
-
-impl LogqTarget for WithLogq<'_> {
-    #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, table: &AliasTable, ids: &[u32]) {
-        for &id in ids {
-            isa.prefetch(&table.logq[id as usize..][..1]);
-        }
-    }
-    #[inline(always)]
-    fn write(&mut self, table: &AliasTable, from: usize, ids: &[u32]) {
-        for (logq, &id) in self.0[from..].iter_mut().zip(ids) {
-            *logq = table.logq[id as usize];
-        }
-    }
-}
-
-impl LogqTarget for WithoutLogq {
-    #[inline(always)]
-    fn prefetch<I: Isa>(&self, _isa: I, _table: &AliasTable, _ids: &[u32]) {}
-    #[inline(always)]
-    fn write(&mut self, _table: &AliasTable, _from: usize, _ids: &[u32]) {}
-}
-
-struct Draw<'a, T> {
+struct Draw<'a> {
     table: &'a AliasTable,
     noise: &'a Noise,
     first: u64,
     ids: &'a mut [u32],
-    logq: T,
+    logq: Option<&'a mut [f32]>,
 }
 
-/// Slots and fractions of a batch of words.
-#[derive(Clone, Copy)]
-struct Batch {
-    slots: [u32; WORDS],
-    fractions: [u32; WORDS],
-}
-
-impl<T: LogqTarget> Draw<'_, T> {
-    /// The slots of the words from `at`, which is even, on; their memory is asked for.
-    #[inline(always)]
-    fn look_up<I: Isa>(&self, isa: I, at: u64) -> Batch {
-        let slots = &*self.table.slots;
-        let classes = slots.len() as u64;
-        let mut batch = Batch { slots: [0; WORDS], fractions: [0; WORDS] };
-        for (index, word) in self.noise.words(isa, at).into_iter().enumerate() {
-            let product = u128::from(word) * u128::from(classes);
-            batch.slots[index] = (product >> 64) as u32;
-            batch.fractions[index] = (product as u64 >> 32) as u32;
-            isa.prefetch(&slots[batch.slots[index] as usize..][..1]);
-        }
-        batch
-    }
-
-    /// The classes of the batch of a step.
-    #[inline(always)]
-    fn choose<I: Isa>(&mut self, isa: I, batch: &Batch, step: usize, skipped: usize) {
-        let (from, to) = draws_of(step, skipped, self.ids.len());
-        let skipped = if step == 0 { skipped } else { 0 };
-        let (ids, slots) = (&mut self.ids[from..to], &*self.table.slots);
-        for ((id, &slot), &fraction) in ids.iter_mut().zip(&batch.slots[skipped..]).zip(&batch.fractions[skipped..]) {
-            let word = slots[slot as usize];
-            // no branch: it would go either way
-            *id = select_unpredictable(u64::from(fraction) < word >> 32, slot, word as u32);
-        }
-        self.logq.prefetch(isa, self.table, ids);
-    }
-}
-
-impl<T: LogqTarget> Kernel for Draw<'_, T> {
+impl Kernel for Draw<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
-        let (count, skipped) = (self.ids.len(), (self.first % 2) as usize);
-        let start = self.first - skipped as u64;
+    fn run<I: Isa>(self, isa: I) {
+        let Self { table, noise, first, ids, mut logq } = self;
+        let (slots, logs) = (&*table.slots, &*table.logq);
+        let (count, skipped) = (ids.len(), (first % 2) as usize);
         let steps = (count + skipped).div_ceil(WORDS);
-        let mut batches = [Batch { slots: [0; WORDS], fractions: [0; WORDS] }; LAG];
+        // of a place the slot is above, the fraction below
+        let (mut places, mut classes) = ([[0; WORDS]; LAG], [[0; WORDS]; LAG]);
         for step in 0..steps + 2 * LAG {
-            if (LAG..steps + LAG).contains(&step) {
-                let batch = batches[step % LAG];
-                self.choose(isa, &batch, step - LAG, skipped);
-            }
-            if step < steps {
-                batches[step % LAG] = self.look_up(isa, start + (step * WORDS) as u64);
-            }
+            let (places, classes) = (&mut places[step % LAG], &mut classes[step % LAG]);
             if step >= 2 * LAG {
                 let (from, to) = draws_of(step - 2 * LAG, skipped, count);
-                self.logq.write(self.table, from, &self.ids[from..to]);
+                let words = if from == 0 { skipped..skipped + to } else { 0..to - from };
+                ids[from..to].copy_from_slice(&classes[words.clone()]);
+                if let Some(logq) = &mut logq {
+                    for (logq, &class) in logq[from..to].iter_mut().zip(&classes[words]) {
+                        *logq = logs[class as usize];
+                    }
+                }
+            }
+            if (LAG..steps + LAG).contains(&step) {
+                for (class, &place) in classes.iter_mut().zip(&*places) {
+                    let slot = (place >> 32) as u32;
+                    let word = slots[slot as usize];
+                    // no branch: it would go either way
+                    *class = select_unpredictable(u64::from(place as u32) < word >> 32, slot, word as u32);
+                    if logq.is_some() {
+                        isa.prefetch_at(logs, *class as usize);
+                    }
+                }
+            }
+            if step < steps {
+                *places = noise.scaled(isa, first - skipped as u64 + (step * WORDS) as u64, slots.len() as u32);
+                for &place in &*places {
+                    isa.prefetch_at(slots, (place >> 32) as usize);
+                }
             }
         }
     }

@@ -6,15 +6,17 @@
 //! Layout. The key is the seed. Of the counter, the upper 64 bits are [`Noise::upper`] and the lower 64 count; a counter
 //! gives two words of 64 bits, so word j is half `j % 2` of counter `j / 2`. Main streams use counters below 2^62 (see
 //! `stream`), noise that hangs on a word of them has counters from 2^63 on: the two never meet.
-//! Cost. 80 operations on lanes for [`LANES`] counters side by side, one after another: what is done with the words of one
-//! call overlaps the rounds of the next.
+//! Cost. 60 operations on lanes for [`LANES`] counters, each waiting for the one before: [`GROUPS`] of them side by side fill
+//! the waits, and what is done with the words of one call overlaps the rounds of the next.
 
 use crate::simd::Isa;
 
-/// Counters taken side by side.
+/// Counters of a vector.
 const LANES: usize = 8;
+/// Vectors taken side by side.
+const GROUPS: usize = 2;
 /// Words made at a time.
-pub(crate) const WORDS: usize = 2 * LANES;
+pub(crate) const WORDS: usize = 2 * LANES * GROUPS;
 
 const ROUNDS: usize = 10;
 const MULTIPLIERS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -69,54 +71,84 @@ impl Noise {
         u64::from(block[half]) | u64::from(block[half + 1]) << 32
     }
 
-    /// As [`Self::words`], entered from outside of a kernel.
+    /// [`Self::words`] and [`Self::scaled`], entered from outside of a kernel.
     #[cfg(test)]
-    pub(crate) fn words_on(&self, level: crate::simd::Level, index: u64) -> [u64; WORDS] {
+    fn words_on(&self, level: crate::simd::Level, index: u64, factor: u32) -> [[u64; WORDS]; 2] {
         use crate::simd::{Kernel, dispatch};
-        struct Words(Noise, u64);
+        struct Words(Noise, u64, u32);
         impl Kernel for Words {
-            type Output = [u64; WORDS];
+            type Output = [[u64; WORDS]; 2];
             #[inline(always)]
             fn run<I: Isa>(self, isa: I) -> Self::Output {
-                self.0.words(isa, self.1)
+                [self.0.words(isa, self.1), self.0.scaled(isa, self.1, self.2)]
             }
         }
-        dispatch(level, Words(*self, index))
+        dispatch(level, Words(*self, index, factor))
     }
 
     /// The words from `index`, which is even, on.
     #[inline(always)]
     pub(crate) fn words<I: Isa>(&self, isa: I, index: u64) -> [u64; WORDS] {
-        debug_assert!(index.is_multiple_of(2));
-        let [even, odd] = self.lanes(isa, self.first + index / 2);
-        let mut words = [0; WORDS];
-        for lane in 0..LANES {
-            (words[2 * lane], words[2 * lane + 1]) = (even[lane], odd[lane]);
-        }
-        words
+        stored(isa, self.groups(isa, index))
     }
 
-    /// The first and the second words of the counters from `first` on. Of each lane the lower half counts: the upper halves
-    /// hold anything until the end.
+    /// The products of the words from `index`, which is even, on and a number, less their lower 32 bits.
     #[inline(always)]
-    fn lanes<I: Isa>(&self, isa: I, first: u64) -> [[u64; LANES]; 2] {
-        let mut counters = [first; LANES];
-        for (lane, counter) in (0..).zip(&mut counters) {
-            *counter += lane;
+    pub(crate) fn scaled<I: Isa>(&self, isa: I, index: u64, factor: u32) -> [u64; WORDS] {
+        let (mut groups, factor) = (self.groups(isa, index), splat(isa, factor.into()));
+        for [even, odd] in &mut groups {
+            (*even, *odd) = (isa.mul_upper(*even, factor), isa.mul_upper(*odd, factor));
         }
-        let (mut a, mut c) = (isa.load_u64(&counters), splat(isa, self.upper));
-        let (mut b, mut d) = (isa.upper(a), isa.upper(c));
+        stored(isa, groups)
+    }
+
+    /// The words at even and at odd places from `index` on, in groups. Of each lane of a round the lower half counts: the
+    /// upper halves hold anything until the end.
+    #[inline(always)]
+    fn groups<I: Isa>(&self, isa: I, index: u64) -> [[I::U64; 2]; GROUPS] {
+        debug_assert!(index.is_multiple_of(2));
+        let upper = splat(isa, self.upper);
+        let mut states = [[upper, upper, upper, isa.upper(upper)]; GROUPS];
+        let mut counter = self.first + index / 2;
+        for [a, b, _, _] in &mut states {
+            let mut counters = [counter; LANES];
+            for (lane, counter) in (0..).zip(&mut counters) {
+                *counter += lane;
+            }
+            *a = isa.load_u64(&counters);
+            *b = isa.upper(*a);
+            counter += LANES as u64;
+        }
         let multipliers = [splat(isa, MULTIPLIERS[0]), splat(isa, MULTIPLIERS[1])];
         let mut key = [self.seed as u32, (self.seed >> 32) as u32];
         for _ in 0..ROUNDS {
-            let (p, q) = (isa.mul_lower(a, multipliers[0]), isa.mul_lower(c, multipliers[1]));
-            a = isa.xor(isa.xor(isa.upper(q), b), splat(isa, key[0].into()));
-            c = isa.xor(isa.xor(isa.upper(p), d), splat(isa, key[1].into()));
-            (b, d) = (q, p);
+            let keys = [splat(isa, key[0].into()), splat(isa, key[1].into())];
+            for [a, b, c, d] in &mut states {
+                let (p, q) = (isa.mul_lower(*a, multipliers[0]), isa.mul_lower(*c, multipliers[1]));
+                *a = isa.xor(isa.xor(isa.upper(q), *b), keys[0]);
+                *c = isa.xor(isa.xor(isa.upper(p), *d), keys[1]);
+                (*b, *d) = (q, p);
+            }
             key = advanced(key);
         }
-        [isa.store_u64(isa.join_lower(a, b)), isa.store_u64(isa.join_lower(c, d))]
+        let mut words = [[upper; 2]; GROUPS];
+        for (words, [a, b, c, d]) in words.iter_mut().zip(states) {
+            *words = [isa.join_lower(a, b), isa.join_lower(c, d)];
+        }
+        words
     }
+}
+
+/// The words of groups in their order.
+#[inline(always)]
+fn stored<I: Isa>(isa: I, groups: [[I::U64; 2]; GROUPS]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    for (words, [even, odd]) in words.chunks_exact_mut(2 * LANES).zip(groups) {
+        let [low, high] = isa.interleave(even, odd);
+        words[..LANES].copy_from_slice(&isa.store_u64(low));
+        words[LANES..].copy_from_slice(&isa.store_u64(high));
+    }
+    words
 }
 
 #[inline(always)]
@@ -183,10 +215,16 @@ mod tests {
         let main = Noise::new(0x0123_4567_89ab_cdef, u64::MAX - 5);
         for noise in [main, main.derived(77, Purpose::Race), Noise::new(0, 0)] {
             for first in [0, 2, 30, (1 << 33) - 16, 1 << 45] {
-                for isa in isa::available() {
-                    let words = isa::forced(isa, || noise.words_on(Level::active(), first)).expect("it is available");
-                    for (index, word) in (first..).zip(words) {
+                for (isa, factor) in isa::available().into_iter().zip([1, 10_007, u32::MAX]) {
+                    let [words, scaled] =
+                        isa::forced(isa, || noise.words_on(Level::active(), first, factor)).expect("it is available");
+                    for (index, (word, scaled)) in (first..).zip(words.into_iter().zip(scaled)) {
                         assert_eq!(word, noise.word(index), "{isa}, word {index}");
+                        assert_eq!(
+                            u128::from(scaled),
+                            (u128::from(word) * u128::from(factor)) >> 32,
+                            "{isa}, word {index}"
+                        );
                     }
                 }
             }

@@ -34,10 +34,12 @@ fn class_of(word: u64, classes: u32) -> (u32, bool) {
     ((product >> 64) as u32, favours)
 }
 
+/// The class of a word, or of the first word of noise that hangs on it where it favours a class.
 #[cold]
-fn replaced(noise: &Noise, word: u64, classes: u32) -> u32 {
+fn fair(noise: &Noise, word: u64, classes: u32) -> u32 {
     let again = noise.derived(word, Purpose::Uniform);
-    (0..).map(|index| class_of(again.word(index), classes)).find(|found| !found.1).map_or(0, |found| found.0)
+    let words = std::iter::once(word).chain((0..).map(|index| again.word(index)));
+    words.map(|word| class_of(word, classes)).find(|found| !found.1).map_or(0, |found| found.0)
 }
 
 impl Law for Uniform {
@@ -77,11 +79,16 @@ impl Kernel for Draw<'_> {
         let mut skipped = (first % 2) as usize;
         let (mut at, mut from) = (first - skipped as u64, 0);
         while from < ids.len() {
-            let words = noise.words(isa, at);
+            let products = noise.scaled(isa, at, classes);
             let to = ids.len().min(from + WORDS - skipped);
-            for (id, &word) in ids[from..to].iter_mut().zip(&words[skipped..]) {
-                let (class, favours) = class_of(word, classes);
-                *id = if favours { replaced(noise, word, classes) } else { class };
+            for (id, &product) in ids[from..to].iter_mut().zip(&products[skipped..]) {
+                *id = (product >> 32) as u32;
+            }
+            // the lower half of a product that favours a class is below 2^32
+            if products.iter().any(|&product| product as u32 == 0) {
+                for (id, index) in ids[from..to].iter_mut().zip(at + skipped as u64..) {
+                    *id = fair(noise, noise.word(index), classes);
+                }
             }
             (from, skipped) = (to, 0);
             at += WORDS as u64;
@@ -109,6 +116,6 @@ mod tests {
         for rest in 0..10 {
             assert_eq!(class_of(inverse.wrapping_mul(rest), classes).1, rest < remainder);
         }
-        assert!(replaced(&Noise::new(1, 2), inverse, classes) < classes);
+        assert!(fair(&Noise::new(1, 2), inverse, classes) < classes);
     }
 }

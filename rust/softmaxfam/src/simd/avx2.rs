@@ -674,11 +674,31 @@ impl Isa for Avx2 {
         intrinsics!([_mm256_blend_epi32::<0xaa>(low[0], high[0]), _mm256_blend_epi32::<0xaa>(low[1], high[1])])
     }
     #[inline(always)]
+    fn add_u64(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        intrinsics!([_mm256_add_epi64(a[0], b[0]), _mm256_add_epi64(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn interleave(self, a: [__m256i; 2], b: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+        macro_rules! part {
+            ($at:literal) => {{
+                // lanes 0 and 2 of a with those of b, then 1 and 3
+                let (even, odd) = (_mm256_unpacklo_epi64(a[$at], b[$at]), _mm256_unpackhi_epi64(a[$at], b[$at]));
+                [_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd)]
+            }};
+        }
+        intrinsics!([part!(0), part!(1)])
+    }
+    #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {
         // into the second cache, which can wait for more lines at once than the first
         for line in data.chunks((64 / size_of::<T>()).max(1)) {
             intrinsics!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()))
         }
+    }
+    #[inline(always)]
+    fn prefetch_at<T>(self, data: &[T], index: usize) {
+        // an address outside of the data would be ignored
+        intrinsics!(_mm_prefetch::<_MM_HINT_T1>(data.as_ptr().wrapping_add(index).cast()))
     }
     #[inline(always)]
     fn store_bf16(self, v: [__m256; 2], target: &mut [bf16]) {

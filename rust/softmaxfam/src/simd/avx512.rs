@@ -584,11 +584,27 @@ impl Isa for Avx512 {
         intrinsics!(_mm512_mask_blend_epi32(0xaaaa, low, _mm512_slli_epi64::<32>(high)))
     }
     #[inline(always)]
+    fn add_u64(self, a: __m512i, b: __m512i) -> __m512i {
+        intrinsics!(_mm512_add_epi64(a, b))
+    }
+    #[inline(always)]
+    fn interleave(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
+        intrinsics!([
+            _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b),
+            _mm512_permutex2var_epi64(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b)
+        ])
+    }
+    #[inline(always)]
     fn prefetch<T>(self, data: &[T]) {
         // into the second cache, which can wait for more lines at once than the first
         for line in data.chunks((64 / size_of::<T>()).max(1)) {
             intrinsics!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()))
         }
+    }
+    #[inline(always)]
+    fn prefetch_at<T>(self, data: &[T], index: usize) {
+        // an address outside of the data would be ignored
+        intrinsics!(_mm_prefetch::<_MM_HINT_T1>(data.as_ptr().wrapping_add(index).cast()))
     }
     #[inline(always)]
     fn store_bf16(self, v: __m512, target: &mut [bf16]) {

@@ -230,6 +230,12 @@ impl Isa for Generic {
         fn join_lower(self, low: [u64; 8], high: [u64; 8]) -> [u64; 8] {
             each(|lane| u64::from(low[lane] as u32) | high[lane] << 32, &low)
         }
+        fn add_u64(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+            each(|lane| a[lane].wrapping_add(b[lane]), &a)
+        }
+        fn interleave(self, a: [u64; 8], b: [u64; 8]) -> [[u64; 8]; 2] {
+            [0, 4].map(|from| std::array::from_fn(|lane| [a, b][lane % 2][from + lane / 2]))
+        }
         fn load_f16(self, source: &[f16]) -> [f32; 16] {
             std::array::from_fn(|lane| source[lane].to_f32())
         }

@@ -83,9 +83,21 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn xor(self, a: Self::U64, b: Self::U64) -> Self::U64;
     /// The lower halves of `low`, and above them those of `high`.
     fn join_lower(self, low: Self::U64, high: Self::U64) -> Self::U64;
+    /// a + b, modulo 2^64.
+    fn add_u64(self, a: Self::U64, b: Self::U64) -> Self::U64;
+    /// The lanes of both in turns: a0 b0 a1 b1 and so on, in two vectors.
+    fn interleave(self, a: Self::U64, b: Self::U64) -> [Self::U64; 2];
+    /// The product of a and the lower half of b, less its lower 32 bits.
+    #[inline(always)]
+    fn mul_upper(self, a: Self::U64, b: Self::U64) -> Self::U64 {
+        self.add_u64(self.mul_lower(self.upper(a), b), self.upper(self.mul_lower(a, b)))
+    }
     /// Asks for data that will be read soon.
     #[inline(always)]
     fn prefetch<T>(self, _data: &[T]) {}
+    /// Asks for the line where an element begins that will be read soon.
+    #[inline(always)]
+    fn prefetch_at<T>(self, _data: &[T], _index: usize) {}
 }
 
 /// Arithmetic on `N` lanes of one scalar type. Slices given to loads and stores hold at least `N` elements unless said.

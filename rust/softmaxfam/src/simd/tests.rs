@@ -252,3 +252,58 @@ fn sums_and_products_give_the_same_bits_on_every_instruction_set() {
         assert!(found == expected, "{name} differs from generic");
     }
 }
+
+/// Integers of 64 bits, their halves and products.
+#[derive(Clone, Copy)]
+struct Words;
+
+impl Kernel for Words {
+    type Output = Vec<[u64; 8]>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let (a, b) = (isa.load_u64(&WORDS[0]), isa.load_u64(&WORDS[1]));
+        let [low, high] = isa.interleave(a, b);
+        let results = [
+            isa.add_u64(a, b),
+            isa.mul_lower(a, b),
+            isa.mul_upper(a, b),
+            isa.upper(a),
+            isa.xor(a, b),
+            isa.join_lower(a, b),
+            low,
+            high,
+        ];
+        let mut found = Vec::new();
+        for result in results {
+            found.push(isa.store_u64(result));
+        }
+        found
+    }
+}
+
+const WORDS: [[u64; 8]; 2] = [
+    [0, 1, u64::MAX, 1 << 63, 0x0123_4567_89ab_cdef, u64::MAX - 5, 1 << 32, 0xffff_ffff],
+    [u64::MAX, 1 << 31, 0xffff_ffff, 7, 0xfedc_ba98_7654_3210, 3, 1 << 40, 0xffff_ffff],
+];
+
+#[test]
+fn integers_are_those_of_plain_rust_on_every_instruction_set() {
+    let [a, b] = WORDS;
+    let lower = |word: u64| u128::from(word as u32);
+    let each = |f: fn(u64, u64) -> u64| std::array::from_fn(|lane| f(a[lane], b[lane]));
+    let turns = |from: usize| std::array::from_fn(|lane| WORDS[lane % 2][from + lane / 2]);
+    let expected: Vec<[u64; 8]> = vec![
+        each(u64::wrapping_add),
+        std::array::from_fn(|lane| (lower(a[lane]) * lower(b[lane])) as u64),
+        std::array::from_fn(|lane| ((u128::from(a[lane]) * lower(b[lane])) >> 32) as u64),
+        each(|a, _| a >> 32),
+        each(|a, b| a ^ b),
+        each(|a, b| (a & 0xffff_ffff) | (b << 32)),
+        turns(0),
+        turns(4),
+    ];
+    for (name, found) in on_each_isa(Words) {
+        assert_eq!(found, expected, "{name}");
+    }
+}

@@ -20,7 +20,7 @@ use crate::elementary::log_scalar;
 use crate::error::{Error, Result};
 use crate::heads::{huffman, parents};
 use crate::samplers::AliasTable;
-use crate::samplers::philox::Noise;
+use crate::samplers::philox::{Noise, WORDS};
 use crate::simd::{Isa, Kernel, Level, dispatch};
 use crate::threads::for_each_round;
 use matrix::{Matrix, SHARDS};
@@ -255,7 +255,7 @@ impl Kernel for Start<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let scale = 2.0 / self.width as f32;
-        for (from, places) in (0..).step_by(16).zip(self.into.chunks_mut(16)) {
+        for (from, places) in (0..).step_by(WORDS).zip(self.into.chunks_mut(WORDS)) {
             for (place, word) in places.iter_mut().zip(self.noise.words(isa, from)) {
                 *place = ((word >> 40) as f32 * (1.0 / (1 << 24) as f32) - 0.5) * scale;
             }
