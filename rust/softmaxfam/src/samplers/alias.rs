@@ -129,31 +129,29 @@ impl Kernel for Draw<'_> {
         let (mut places, mut classes) = ([[0; WORDS]; LAG], [[0; WORDS]; LAG]);
         for step in 0..steps + 2 * LAG {
             let (places, classes) = (&mut places[step % LAG], &mut classes[step % LAG]);
+            let fresh = noise.scaled(isa, first - skipped as u64 + (step * WORDS) as u64, slots.len() as u32);
+            let (mut drawn, mut drawn_logq) = ([0; WORDS], [0.0; WORDS]);
+            for word in 0..WORDS {
+                drawn[word] = classes[word];
+                if logq.is_some() {
+                    drawn_logq[word] = logs[classes[word] as usize];
+                }
+                let slot = (places[word] >> 32) as u32;
+                let both = slots[slot as usize];
+                // no branch: it would go either way
+                classes[word] = select_unpredictable(u64::from(places[word] as u32) < both >> 32, slot, both as u32);
+                if logq.is_some() {
+                    isa.prefetch_at(logs, classes[word] as usize);
+                }
+                places[word] = fresh[word];
+                isa.prefetch_at(slots, (fresh[word] >> 32) as usize);
+            }
             if step >= 2 * LAG {
                 let (from, to) = draws_of(step - 2 * LAG, skipped, count);
                 let words = if from == 0 { skipped..skipped + to } else { 0..to - from };
-                ids[from..to].copy_from_slice(&classes[words.clone()]);
+                ids[from..to].copy_from_slice(&drawn[words.clone()]);
                 if let Some(logq) = &mut logq {
-                    for (logq, &class) in logq[from..to].iter_mut().zip(&classes[words]) {
-                        *logq = logs[class as usize];
-                    }
-                }
-            }
-            if (LAG..steps + LAG).contains(&step) {
-                for (class, &place) in classes.iter_mut().zip(&*places) {
-                    let slot = (place >> 32) as u32;
-                    let word = slots[slot as usize];
-                    // no branch: it would go either way
-                    *class = select_unpredictable(u64::from(place as u32) < word >> 32, slot, word as u32);
-                    if logq.is_some() {
-                        isa.prefetch_at(logs, *class as usize);
-                    }
-                }
-            }
-            if step < steps {
-                *places = noise.scaled(isa, first - skipped as u64 + (step * WORDS) as u64, slots.len() as u32);
-                for &place in &*places {
-                    isa.prefetch_at(slots, (place >> 32) as usize);
+                    logq[from..to].copy_from_slice(&drawn_logq[words]);
                 }
             }
         }
