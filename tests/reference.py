@@ -74,6 +74,16 @@ def steep_entmax(z, a):
     return p_of(high)
 
 
+def entmax_alpha_grad(p, g, alpha):
+    """-<g, J k> at p > 0, in as many digits as are set."""
+    p, g, a = [mpmath.mpf(float(v)) for v in p], [mpmath.mpf(float(v)) for v in g], mpmath.mpf(alpha) - 1
+    s = [v ** (1 - a) for v in p]
+    mean = mpmath.fsum(u * v for u, v in zip(s, g, strict=True)) / mpmath.fsum(s)
+    x = [a * mpmath.log(v) for v in p]
+    k = [(mpmath.exp(v) * (v - 1) + 1) / a**2 for v in x]
+    return -mpmath.fsum(u * (v - mean) * w for u, v, w in zip(s, g, k, strict=True))
+
+
 def softmax64(x, axis=-1, temperature=1.0):
     x = np.asarray(x, dtype=np.float64) / temperature
     terms = np.exp(x - x.max(axis=axis, keepdims=True))

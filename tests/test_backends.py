@@ -193,7 +193,7 @@ CASES = {
     | {"alphas, axis 0": lambda a: sf.entmax_vjp(a(P.T), a(G.T), a(ALPHAS.T), axis=0)},
     "entmax_alpha_grad": {
         f"alpha {alpha}": lambda a, alpha=alpha: sf.entmax_alpha_grad(a(P), a(G), alpha)
-        for alpha in (0.5, 1.0, 1.3, 2.0, 2.5, INF)
+        for alpha in (0.5, 1.0, 1.3, 2.0, 2.5, 3.0, 8.0, INF)
     }
     | {"alphas, axis 0": lambda a: sf.entmax_alpha_grad(a(P.T), a(G.T), a(ALPHAS.T), axis=0)},
 }
@@ -334,8 +334,6 @@ def test_values(backend, function, dtype):
         parts = got if isinstance(got, tuple) else (got,)
         assert all(backend.is_own(part) for part in parts if not isinstance(part, tuple)), name
         slack = 2 if dtype in HALVES else GENERIC_SLACK
-        if (function, dtype) == ("entmax_alpha_grad", "float64") and backend.of_torch != "cpu":
-            slack += 40  # units that the core itself is off 50 digits by, at order 2.5; torch's formulas are off by 10
         try:
             assert_near(backend.numpy(got), expected, slack)
         except AssertionError as error:

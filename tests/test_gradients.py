@@ -1,8 +1,10 @@
 """Vector-Jacobian products against finite differences of the maps."""
 
+import mpmath
 import numpy as np
 import pytest
 
+import reference
 import softmaxfam_rs as sf
 
 STEP = 1e-6
@@ -59,6 +61,17 @@ def test_entmax_alpha_grad(alpha, x, g):
     up, down = sf.entmax(x, alpha + STEP), sf.entmax(x, alpha - STEP)
     expected = ((up - down) * g).sum() / (2 * STEP)
     assert sf.entmax_alpha_grad(p, g, alpha) == pytest.approx(expected, abs=1e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0, 2.2, 2.5, 3.0, 8.0, 40.0])
+def test_entmax_alpha_grad_where_a_class_is_rare(alpha, rng):
+    """Weights p^(2-alpha) run over a hundred decades, and what they multiply differs late."""
+    for rarest in (1e-3, 2e-6, 1e-12):
+        p = np.append(rng.dirichlet(np.ones(5)), rarest)
+        p, g = p / p.sum(), rng.standard_normal(6)
+        with mpmath.workdps(1000):
+            expected = float(reference.entmax_alpha_grad(p, g, alpha))
+        assert sf.entmax_alpha_grad(p, g, alpha) == pytest.approx(expected, abs=32 * 2.0**-52 * max(1, abs(expected)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -58,7 +58,7 @@ def entmax_alpha_grad(p: Array, g: Array, /, alpha: Array, *, axis: int = -1) ->
     a = order_less_one(frame, alpha)
     p, g = (frame.precise(part) for part in (frame.rows(p), frame.broadcast("g", frame.beside("g", g))))
     a = a if isinstance(a, float) else xp.astype(a, p.dtype)
-    gradient = -xp.sum(product(xp, p, g, a) * curvature(xp, p, a), axis=-1, keepdims=True)
+    gradient = -xp.sum(_bends(xp, p, a) * _above(xp, p, g, a), axis=-1, keepdims=True)
     return frame.dropped(frame.as_float(gradient))
 
 
@@ -81,22 +81,63 @@ def product(xp: Any, p: Array, g: Array, a: Any) -> Array:  # noqa: ANN401  a na
     if isinstance(a, float) and a == 0:
         above = xp.where(is_in, g, 0.0)  # outside the support an infinite g does not count
         return p * (above - xp.sum(p * above, axis=-1, keepdims=True))
+    return _unless_infinite(xp, a, p, _weights(xp, p, is_in, a) * _above(xp, p, g, a))
+
+
+def along_order(xp: Any, p: Array, a: Any) -> Array:  # noqa: ANN401
+    """Return dp / dalpha at rows of probabilities."""
+    bends, (s, _) = _bends(xp, p, a), _relative_weights(xp, p, a)
+    return s / _not_zero(xp, xp.sum(s, axis=-1, keepdims=True)) * xp.sum(bends, axis=-1, keepdims=True) - bends
+
+
+def _relative_weights(xp: Any, p: Array, a: Any) -> tuple[Array, Array | None]:  # noqa: ANN401
+    """Return p^(1 - a), above order 2 relative to its largest, and the place of that as ones and zeros."""
+    is_in = p != 0
     if (isinstance(a, float) and a <= 1) or p.shape[-1] == 0:
-        s = _weights(xp, p, is_in, a)
-        return s * _centred(xp, s, xp.where(is_in, g, 0.0))
+        return _weights(xp, p, is_in, a), None
     lowest = xp.min(xp.where(is_in, p, math.inf), axis=-1, keepdims=True)
     place = places(xp, p)
     first = xp.min(xp.where(p == lowest, place, p.shape[-1] + 1), axis=-1, keepdims=True)
-    base = xp.sum(xp.where((place == first) & (a > 1), g, 0.0), axis=-1, keepdims=True)
     reference = xp.where((a > 1) & (lowest < math.inf), lowest, 1.0)
-    above = _centred(xp, _weights(xp, p / reference, is_in, a), xp.where(is_in, g - base, 0.0))
-    return xp.where(is_in & (a < math.inf), _weights(xp, p, is_in, a) * above, p * 0)
+    return _weights(xp, p / reference, is_in, a), (place == first) & (a > 1)
 
 
-def _centred(xp: Any, s: Array, g: Array) -> Array:  # noqa: ANN401
-    """Return g less its mean by the weights s."""
-    total = xp.sum(s, axis=-1, keepdims=True)
-    return g - xp.sum(s * g, axis=-1, keepdims=True) / xp.where(total == 0, 1.0, total)
+def _above(xp: Any, p: Array, g: Array, a: Any) -> Array:  # noqa: ANN401
+    """Return g less its mean by the weights; where they are relative, g is centred at the largest first."""
+    s, largest = _relative_weights(xp, p, a)
+    if largest is not None:
+        g = g - xp.sum(xp.where(largest, g, 0.0), axis=-1, keepdims=True)
+    g = xp.where(p != 0, g, 0.0)
+    return g - xp.sum(s * g, axis=-1, keepdims=True) / _not_zero(xp, xp.sum(s, axis=-1, keepdims=True))
+
+
+def _not_zero(xp: Any, total: Array) -> Array:  # noqa: ANN401
+    """Return the totals, and 1 for those of rows without any class."""
+    return xp.where(total == 0, 1.0, total)
+
+
+def _unless_infinite(xp: Any, a: Any, p: Array, derivative: Array) -> Array:  # noqa: ANN401
+    """Return a derivative, but 0 where alpha is infinite: shares of 1 among the maxima do not move."""
+    if isinstance(a, float):
+        return derivative if a < math.inf else p * 0
+    return xp.where(a < math.inf, derivative, p * 0)
+
+
+def _bends(xp: Any, p: Array, a: Any) -> Array:  # noqa: ANN401
+    """Return the weights times `curvature`, and above order 2 less the weights / a^2, which J does not see.
+
+    That is p (a l - 1) / a^2, small where p is.
+    """
+    is_high, high = _finite(xp, a) > 1, _select(xp, _finite(xp, a) > 1, _finite(xp, a), 2.0)
+    low = _select(xp, is_high, 1.0, _finite(xp, a))
+    log_p = xp.log(xp.where(p == 0, 1.0, p))
+    bends = _select(
+        xp,
+        is_high,
+        p * (high * log_p - 1) / (high * high),
+        _weights(xp, p, p != 0, low) * curvature(xp, p, low),
+    )
+    return _unless_infinite(xp, a, p, bends)
 
 
 def _weights(xp: Any, p: Array, is_in: Array, a: Any) -> Array:  # noqa: ANN401

@@ -13,7 +13,7 @@ import jax
 from jax import numpy as jnp
 
 from . import _budget, _losses, _solve
-from ._gradients import curvature, product
+from ._gradients import along_order, product
 
 if TYPE_CHECKING:
     from softmaxfam_rs._typing import Array
@@ -50,7 +50,7 @@ def _solve_at_jvp(a: float, primals: Any, tangents: Any) -> Any:  # noqa: ANN401
 def _solve_each_jvp(primals: Any, tangents: Any) -> Any:  # noqa: ANN401
     (z, a), (dz, da) = primals, tangents
     p, u = _solve_each(z, a)
-    dp = product(jnp, p, dz - da * curvature(jnp, p, a), a)
+    dp = product(jnp, p, dz, a) + da * along_order(jnp, p, a)
     return (p, u), (dp, _log_ratio(z, p, dp))
 
 

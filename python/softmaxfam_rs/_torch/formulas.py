@@ -112,35 +112,65 @@ def entmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperatu
 
 
 def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
-    """J g = s (g - <s, g> / sum s).
-
-    For alpha > 2, where s is unbounded, the mean is by s relative to its largest, at whose class g is centred first,
-    which J does not see.
-    """
-    is_bounded = not isinstance(alpha, Tensor) and alpha <= 2  # noqa: PLR2004
-    if is_bounded or p.ndim == 0 or p.shape[axes[0]] == 0:
-        s = exponent_weights(p, finite(alpha))
-        return s * less_mean(s, g, axes)
-    (axis,) = axes
-    order = torch.as_tensor(alpha, dtype=p.dtype, device=p.device)
-    lowest, place = torch.where(p <= 0, torch.inf, p).min(axis, keepdim=True)
-    g = torch.where(p == 0, 0, g - g.gather(axis, place))
-    relative = exponent_weights(p / torch.where(order > 2, lowest, 1), finite(order))  # noqa: PLR2004
-    s = exponent_weights(p, finite(order)).clamp(max=torch.finfo(p.dtype).max)
-    return torch.where(order == torch.inf, 0 * p, s * less_mean(relative, g, axes))
+    """J g = s (g - <s, g> / sum s)."""
+    s = exponent_weights(p, finite(alpha)).clamp(max=torch.finfo(p.dtype).max)
+    return _unless_infinite(alpha, p, s * _centred(p, g, alpha, axes))
 
 
 def entmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """<g, dp/dalpha> for each row, axes kept, from the result of entmax."""
     wide, g_wide = p.to(dtype_of_sums(p)), g.to(dtype_of_sums(p))  # nearly equal sums are subtracted
-    bend = curvature(support_logs(wide), finite(alpha))
-    return -total(entmax_jacobian(wide, g_wide, alpha, axes) * bend, axes).to(p.dtype)
+    return -total(_bends(wide, alpha) * _centred(wide, g_wide, alpha, axes), axes).to(p.dtype)
 
 
 def entmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """dp/dalpha of entmax."""
     (wide,) = widened(p)
-    return -entmax_jacobian(wide, curvature(support_logs(wide), finite(alpha)), alpha, axes).to(p.dtype)
+    bends, (s, _) = _bends(wide, alpha), _relative_weights(wide, alpha, axes)
+    return (safe_ratio(s, total(s, axes)) * total(bends, axes) - bends).to(p.dtype)
+
+
+def _relative_weights(p: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Return s, for alpha > 2, where it is unbounded, relative to its largest, and where that is."""
+    is_bounded = not isinstance(alpha, Tensor) and alpha <= 2  # noqa: PLR2004
+    if is_bounded or p.ndim == 0 or p.shape[axes[0]] == 0:
+        return exponent_weights(p, finite(alpha)), None
+    order = torch.as_tensor(alpha, dtype=p.dtype, device=p.device)
+    lowest, place = torch.where(p <= 0, torch.inf, p).min(axes[0], keepdim=True)
+    return exponent_weights(p / torch.where(order > 2, lowest, 1), finite(order)), place  # noqa: PLR2004
+
+
+def _centred(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
+    """Return g - <s, g> / sum s; where s is relative, g is centred at its largest first, which J does not see."""
+    s, place = _relative_weights(p, alpha, axes)
+    if place is not None:
+        g = torch.where(p == 0, 0, g - g.gather(axes[0], place))
+    return less_mean(s, g, axes)
+
+
+def _bends(p: Tensor, alpha: Rows) -> Tensor:
+    """Return s k, and for alpha > 2 less s / a^2, which J does not see: p (a l - 1) / a^2, small where p is."""
+    logs = support_logs(p)
+    if isinstance(alpha, Tensor):
+        is_high = (alpha > 2) & (alpha < torch.inf)  # noqa: PLR2004
+        low, high = torch.where(is_high, 2, finite(alpha)), torch.where(is_high, alpha, 2)
+        bends = torch.where(is_high, _high_bends(p, logs, high), exponent_weights(p, low) * curvature(logs, low))
+    elif 2 < alpha < math.inf:  # noqa: PLR2004
+        bends = _high_bends(p, logs, alpha)
+    else:
+        bends = exponent_weights(p, finite(alpha)) * curvature(logs, finite(alpha))
+    return _unless_infinite(alpha, p, bends)
+
+
+def _high_bends(p: Tensor, logs: Tensor, alpha: Rows) -> Tensor:
+    return p * ((alpha - 1) * logs - 1) / (alpha - 1) ** 2
+
+
+def _unless_infinite(alpha: Rows, p: Tensor, derivative: Tensor) -> Tensor:
+    """Return a derivative, but 0 where alpha is infinite: shares of 1 among the maxima do not move."""
+    if isinstance(alpha, Tensor):
+        return torch.where(alpha == torch.inf, 0 * p, derivative)
+    return 0 * p if alpha == math.inf else derivative
 
 
 def budget_vjp(p: Tensor, g: Tensor, axes: Sequence[int], temperature: Rows) -> Tensor:

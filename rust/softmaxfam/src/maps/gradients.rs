@@ -4,7 +4,8 @@
 //! 2019), so J g = s (g - <s, g> / sum s); softmax is alpha = 1, s = p. For alpha > 2 the s_i are unbounded: they are formed
 //! relative to the largest, and g is centred at its class, which is legal for J 1 = 0. With respect to alpha, dp/dalpha = -J k,
 //! k_i = l_i^2 phi'(a l_i), l = log p, a = alpha - 1, phi'(x) = (e^x (x - 1) + 1) / x^2: continuous at alpha = 1, unlike the form of
-//! Correia, Niculae, Martins (2019), which it equals elsewhere.
+//! Correia, Niculae, Martins (2019), which it equals elsewhere. Above order 2 that form is taken: k_i nears 1 / a^2, which J does
+//! not see, where s_i is largest, and without it s_i k_i is p_i (a l_i - 1) / a^2, small where p_i is.
 //! Terms are formed in the type that scores are computed in, and summed in f64; g - <s, g> / sum s is rounded once.
 //! Cost. Two reads of each input, the second from cache, one write; where whole stretches of probabilities are 0, g is not read.
 
@@ -631,10 +632,13 @@ fn alpha_gradient(support: &[(f64, f64)], alpha: f64) -> f64 {
     let (dot, sum) =
         support.iter().fold((0.0, 0.0), |(dot, sum), &(p, g)| (dot + weight(p) * (g - base), sum + weight(p)));
     let mean = dot / sum;
-    let scale = ((2.0 - alpha) * reference.ln()).exp();
-    let term = |&(p, g): &(f64, f64)| weight(p) * (g - base - mean) * curvature(p.ln(), alpha - 1.0);
-    let total: f64 = support.iter().map(term).sum();
-    0.0 - total * scale
+    let (a, scale) = (alpha - 1.0, ((2.0 - alpha) * reference.ln()).exp());
+    // s_i k_i, above order 2 less s_i / a^2
+    let bend = |p: f64| match alpha {
+        ..=2.0 => weight(p) * scale * curvature(p.ln(), a),
+        _ => p * (a * p.ln() - 1.0) / (a * a),
+    };
+    0.0 - support.iter().map(|&(p, g)| bend(p) * (g - base - mean)).sum::<f64>()
 }
 
 /// l^2 phi'(a l)
