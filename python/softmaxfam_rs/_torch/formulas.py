@@ -120,14 +120,14 @@ def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> T
 def entmax_alpha_grad(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """<g, dp/dalpha> for each row, axes kept, from the result of entmax."""
     wide, g_wide = p.to(dtype_of_sums(p)), g.to(dtype_of_sums(p))  # nearly equal sums are subtracted
-    return -total(_bends(wide, alpha) * _centred(wide, g_wide, alpha, axes), axes).to(p.dtype)
+    return -total(bends(wide, alpha) * _centred(wide, g_wide, alpha, axes), axes).to(p.dtype)
 
 
 def entmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """dp/dalpha of entmax."""
     (wide,) = widened(p)
-    bends, (s, _) = _bends(wide, alpha), _relative_weights(wide, alpha, axes)
-    return (safe_ratio(s, total(s, axes)) * total(bends, axes) - bends).to(p.dtype)
+    moved, (s, _) = bends(wide, alpha), _relative_weights(wide, alpha, axes)
+    return (safe_ratio(s, total(s, axes)) * total(moved, axes) - moved).to(p.dtype)
 
 
 def _relative_weights(p: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor | None]:
@@ -148,18 +148,18 @@ def _centred(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     return less_mean(s, g, axes)
 
 
-def _bends(p: Tensor, alpha: Rows) -> Tensor:
+def bends(p: Tensor, alpha: Rows) -> Tensor:
     """Return s k, and for alpha > 2 less s / a^2, which J does not see: p (a l - 1) / a^2, small where p is."""
     logs = support_logs(p)
     if isinstance(alpha, Tensor):
         is_high = (alpha > 2) & (alpha < torch.inf)  # noqa: PLR2004
         low, high = torch.where(is_high, 2, finite(alpha)), torch.where(is_high, alpha, 2)
-        bends = torch.where(is_high, _high_bends(p, logs, high), exponent_weights(p, low) * curvature(logs, low))
+        found = torch.where(is_high, _high_bends(p, logs, high), exponent_weights(p, low) * curvature(logs, low))
     elif 2 < alpha < math.inf:  # noqa: PLR2004
-        bends = _high_bends(p, logs, alpha)
+        found = _high_bends(p, logs, alpha)
     else:
-        bends = exponent_weights(p, finite(alpha)) * curvature(logs, finite(alpha))
-    return _unless_infinite(alpha, p, bends)
+        found = exponent_weights(p, finite(alpha)) * curvature(logs, finite(alpha))
+    return _unless_infinite(alpha, p, found)
 
 
 def _high_bends(p: Tensor, logs: Tensor, alpha: Rows) -> Tensor:

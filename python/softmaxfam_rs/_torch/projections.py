@@ -208,7 +208,8 @@ class EntmaxSparse(Map):
             return terms.new_zeros(count).index_add(0, row, terms)[row]
 
         s = formulas.exponent_weights(p, alpha)
-        product = s * (g_wide - formulas.safe_ratio(mean(s * g_wide), mean(s)))
+        above = g_wide - formulas.safe_ratio(mean(s * g_wide), mean(s))
+        product = s * above
         # the rows in C order, the class axis last
         shape = [length for index, length in enumerate(ctx.shape) if index != axis]
         classes = ctx.shape[axis] if ctx.shape else 1
@@ -217,7 +218,7 @@ class EntmaxSparse(Map):
         gradient = gradient.to(values.dtype)
         of_alpha = None
         if ctx.needs_input_grad[4]:
-            terms = product * formulas.curvature(formulas.support_logs(p), alpha)
+            terms = formulas.bends(p, alpha) * above
             change = -terms.new_zeros(count).index_add(0, row, terms).reshape(shape)
             of_alpha = formulas.to_rows(change.unsqueeze(axis) if ctx.shape else change, rows)
         return gradient, None, of_temperature(ctx, scores, gradient, temperatures), None, of_alpha, None, None, None
