@@ -83,7 +83,12 @@ fn of_rows<R: Real>(
             let sums = &sums[row * per_row..(row + 1) * per_row];
             let block = |block: usize, into: &mut Vec<f64>| {
                 into.clear();
-                into.extend(source.block(row, block * BLOCK, &mut buffer).iter().map(|x| x.to_f64() / temperature));
+                let scores = source.block(row, block * BLOCK, &mut buffer).iter().map(|x| x.to_f64());
+                if temperature == 1.0 {
+                    into.extend(scores); // dividing takes as long as the exponentials
+                } else {
+                    into.extend(scores.map(|x| x / temperature));
+                }
             };
             let drawing = Drawing { level, noise: &noise, temperature, sums, count };
             let word = first + if thresholds.is_some() { row } else { row * count } as u64;
@@ -282,18 +287,31 @@ struct Opened {
 
 impl Opened {
     const FEW: usize = 64;
+    const CHAINS: usize = 8;
 
     fn open(&mut self, level: Level) {
-        let highest = self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let highest = dispatch(level, Highest(&self.scores));
         self.terms.clear();
         self.terms.extend(self.scores.iter().map(|score| score - highest));
         exponentials(level, &mut self.terms);
         let mut sum = 0.0;
         self.ends.clear();
-        self.ends.extend(self.terms.chunks(Self::FEW).map(|terms| {
-            sum += terms.iter().sum::<f64>();
-            sum
-        }));
+        let mut push = |part: f64| {
+            sum += part;
+            self.ends.push(sum);
+        };
+        let (groups, rest) = self.terms.as_chunks::<{ Self::FEW * Self::CHAINS }>();
+        for terms in groups {
+            // side by side, for each addition waits for the one before
+            let mut parts = [0.0; Self::CHAINS];
+            for index in 0..Self::FEW {
+                for (chain, part) in parts.iter_mut().enumerate() {
+                    *part += terms[chain * Self::FEW + index];
+                }
+            }
+            parts.into_iter().for_each(&mut push);
+        }
+        rest.chunks(Self::FEW).map(|terms| terms.iter().sum()).for_each(push);
     }
 
     /// The place at this fraction of the sum of all terms.
@@ -315,9 +333,29 @@ impl Opened {
     }
 }
 
+/// The largest of some numbers, none of them NaN; of none -inf.
+struct Highest<'a>(&'a [f64]);
+
+impl Kernel for Highest<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let lanes = isa.f64();
+        let mut highest = [lanes.splat(f64::NEG_INFINITY); 4];
+        for numbers in self.0.chunks(32) {
+            for (highest, numbers) in highest.iter_mut().zip(numbers.chunks(8)) {
+                *highest = lanes.max(lanes.load_or(numbers, f64::NEG_INFINITY), *highest);
+            }
+        }
+        let [a, b, c, d] = highest;
+        lanes.reduce_max(lanes.max(lanes.max(a, b), lanes.max(c, d)))
+    }
+}
+
 /// log sum exp of a few numbers.
 fn log_sum(level: Level, numbers: &[f64]) -> f64 {
-    let highest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let highest = dispatch(level, Highest(numbers));
     if highest == f64::NEG_INFINITY {
         return highest;
     }
@@ -337,7 +375,7 @@ fn bent(level: Level, highest: f64, masses: &[f64], noise: &Noise, first: usize)
             *key = mass - log_time;
         }
     }
-    let free = keys.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let free = dispatch(level, Highest(&keys));
     dispatch(level, Bend { highest, free, keys: &mut keys });
     keys
 }
