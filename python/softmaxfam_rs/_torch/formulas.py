@@ -113,7 +113,9 @@ def entmax_vjp(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int], temperatu
 
 def entmax_jacobian(p: Tensor, g: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     """J g = s (g - <s, g> / sum s)."""
-    s = exponent_weights(p, finite(alpha)).clamp(max=torch.finfo(p.dtype).max)
+    s = exponent_weights(p, finite(alpha))
+    if not _is_bounded(alpha):
+        s = s.clamp(max=torch.finfo(p.dtype).max)
     return _unless_infinite(alpha, p, s * _centred(p, g, alpha, axes))
 
 
@@ -130,10 +132,14 @@ def entmax_alpha_jvp(p: Tensor, alpha: Rows, axes: Sequence[int]) -> Tensor:
     return (safe_ratio(s, total(s, axes)) * total(moved, axes) - moved).to(p.dtype)
 
 
+def _is_bounded(alpha: Rows) -> bool:
+    """Whether s is at most 1."""
+    return not isinstance(alpha, Tensor) and alpha <= 2  # noqa: PLR2004
+
+
 def _relative_weights(p: Tensor, alpha: Rows, axes: Sequence[int]) -> tuple[Tensor, Tensor | None]:
     """Return s, for alpha > 2, where it is unbounded, relative to its largest, and where that is."""
-    is_bounded = not isinstance(alpha, Tensor) and alpha <= 2  # noqa: PLR2004
-    if is_bounded or p.ndim == 0 or p.shape[axes[0]] == 0:
+    if _is_bounded(alpha) or p.ndim == 0 or p.shape[axes[0]] == 0:
         return exponent_weights(p, finite(alpha)), None
     order = torch.as_tensor(alpha, dtype=p.dtype, device=p.device)
     lowest, place = torch.where(p <= 0, torch.inf, p).min(axes[0], keepdim=True)

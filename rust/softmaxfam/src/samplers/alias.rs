@@ -129,7 +129,10 @@ impl Kernel for Draw<'_> {
         let (mut places, mut classes) = ([[0; WORDS]; LAG], [[0; WORDS]; LAG]);
         for step in 0..steps + 2 * LAG {
             let (places, classes) = (&mut places[step % LAG], &mut classes[step % LAG]);
-            let fresh = noise.scaled(isa, first - skipped as u64 + (step * WORDS) as u64, slots.len() as u32);
+            let mut fresh = [0; WORDS];
+            if step < steps {
+                fresh = noise.scaled(isa, first - skipped as u64 + (step * WORDS) as u64, slots.len() as u32);
+            }
             let (mut drawn, mut drawn_logq) = ([0; WORDS], [0.0; WORDS]);
             for word in 0..WORDS {
                 drawn[word] = classes[word];
