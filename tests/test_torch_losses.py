@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import softmaxfam_rs as sf
+from backends import subclass_of_torch
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from softmaxfam_rs.torch import (  # noqa: E402  after the look for torch
@@ -250,3 +251,31 @@ def test_derivatives_by_alpha_have_the_digits_of_their_closed_forms():
     alpha = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
     sf.entmax(torch.tensor([0.25, 0.0, -0.5], dtype=torch.float64), alpha)[0].backward()
     assert alpha.grad.item() == pytest.approx(0.20003560164644805516, rel=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("classes", [1, 4, 3000])
+def test_losses_off_the_core_are_the_cores(alpha, classes, rng):
+    """Confident rows, labels outside of the support and ignored ones; 3000 classes are selected from first."""
+    x = rng.standard_normal((12, classes)) * 10.0 ** rng.integers(-3, 4, size=(12, 1))
+    labels = np.concatenate([x[:4].argmax(1), x[4:8].argmin(1), rng.integers(classes, size=4)])
+    labels[-1] = -100
+    expected, slopes = sf.entmax_loss_and_grad(x, labels, alpha, ignore_index=-100, reduction="none")
+    if alpha == 1:
+        expected, slopes = sf.cross_entropy_and_grad(x, labels, ignore_index=-100, reduction="none")
+    of = sf.cross_entropy if alpha == 1 else lambda *args, **options: sf.entmax_loss(*args, alpha, **options)
+    scores = torch.tensor(x).as_subclass(subclass_of_torch()).requires_grad_()
+    losses = of(scores, torch.tensor(labels), ignore_index=-100, reduction="none")
+    (got,) = torch.autograd.grad(losses.sum(), scores)
+    np.testing.assert_allclose(losses.detach().cpu().numpy(), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(got.cpu().numpy(), slopes, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+def test_small_losses_off_the_core_have_their_digits(alpha):
+    for lead in (0.5, 0.99, 1 - 2.0**-20):
+        x = np.array([0.0, -lead / (alpha - 1), -9.0])
+        expected = sf.entmax_loss(x, 0, alpha)
+        scores = torch.tensor(x).as_subclass(subclass_of_torch())
+        # the lead is known to an eps, of which the loss is a high power of what is left to 1
+        assert float(sf.entmax_loss(scores, 0, alpha)) == pytest.approx(float(expected), rel=32 * 2.0**-52 / (1 - lead))

@@ -4,6 +4,9 @@ On a GPU these read the scores a few times where the array calls read them many 
 of rows with NaN, with +inf and with nothing but -inf, or None for a call that is left to the array calls. logsumexp is
 max - log p of the largest class, whose log p = -log sum exp(x - max) has all its digits. The cross entropy of class c
 is log(1 + exp(lse)), lse = logsumexp of x - x_c over the others, so that those of confident rows have theirs.
+entmax of order 1.5 or 2 is p = [a (x - max) - t]_+^(1/a), a = alpha - 1, and its loss for class c a sum of terms >= 0:
+with q the sum of the others' p and r = max(t - a (x_c - max), 0) it is (q^2 + sum of their p^2) / 2 + r at order 2, and
+2/3 ((q / (1 + s))^2 (2 + s) + sum of their p^(3/2)) + 2 r with s^2 = p_c at order 1.5.
 """
 
 from __future__ import annotations
@@ -85,49 +88,72 @@ def logsumexp_vjp(
 
 
 def loss(scores: Tensor, *options: Value) -> Tensor | None:
-    from softmaxfam_rs._generic._known import is_known  # noqa: PLC0415  slow to import
-
-    given = _labels(scores, options) if is_known(scores) else None
+    given = _labels(scores, options) if _is_known(scores) else None
     if given is None:
         return None
-    labels, counts, axis = given
+    labels, counts, axis, order = given
     is_odd = (labels < 0) | (labels >= scores.shape[axis])  # which the array calls refuse
     labels = labels.clamp(0, scores.shape[axis] - 1)
     (x,) = formulas.widened(scores)
     own = x.gather(axis, labels)
-    others = _of_rows((x - own).scatter_(axis, labels, -torch.inf), axis)
-    is_odd = is_odd | ~own.isfinite() | ~(others < torch.inf)
+    is_odd = is_odd | ~own.isfinite()
+    if order == 1.0:
+        others = _of_rows((x - own).scatter_(axis, labels, -torch.inf), axis)
+        is_odd = is_odd | ~(others < torch.inf)
+        losses = torch.logaddexp(others, torch.zeros_like(others))
+    else:
+        losses = _entmax_losses(x, labels, axis, order)
     if bool(is_odd.any()):
         return None
-    losses = torch.logaddexp(others, torch.zeros_like(others))
     return (losses if counts is None else torch.where(counts, losses, 0)).squeeze(axis)
+
+
+def _entmax_losses(x: Tensor, labels: Tensor, axis: int, order: float) -> Tensor:
+    labels = labels.movedim(axis, -1)
+    z, threshold = _climbed(x, axis, order)
+    p, outside = _above(z, threshold, order), (threshold - z.gather(-1, labels)).clamp_(min=0)
+    own, p = p.gather(-1, labels), p.scatter_(-1, labels, 0)
+    others = p.sum(-1, keepdim=True)
+    if order == 2.0:  # noqa: PLR2004
+        losses = (others.square() + p.square().sum(-1, keepdim=True)) / 2 + outside
+    else:
+        root, rest = own.sqrt(), (p * p.sqrt()).sum(-1, keepdim=True)
+        losses = ((others / (1 + root)).square() * (2 + root) + rest) * (2 / 3) + 2 * outside
+    return losses.movedim(-1, axis)
 
 
 def loss_grad(scores: Tensor, g: Tensor, *options: Value) -> Tensor | None:
     given = _labels(scores, options)
     if given is None:
         return None
-    labels, counts, axis = given
+    labels, counts, axis, order = given
     (x,) = formulas.widened(scores)
-    slopes = torch.softmax(x, axis).scatter_(axis, labels, 0)
+    if order == 1.0:
+        slopes = torch.softmax(x, axis)
+    elif _is_known(scores):
+        slopes = _above(*_climbed(x, axis, order), order).movedim(-1, axis)
+    else:
+        return None
+    slopes = slopes.scatter_(axis, labels, 0)
     slopes.scatter_(axis, labels, -slopes.sum(axis, keepdim=True)).mul_(g.to(x.dtype))
     slopes = slopes if counts is None else slopes.masked_fill_(~counts, 0)
     return slopes.to(scores.dtype)
 
 
-def _labels(scores: Tensor, options: Value) -> tuple[Tensor, Tensor | None, int] | None:
-    """Return class ids, 0 in rows that do not count, which rows count if not all do, and the axis of the classes.
+def _labels(scores: Tensor, options: Value) -> tuple[Tensor, Tensor | None, int, float] | None:
+    """Return class ids, 0 in rows that do not count, which rows count if not all do, the class axis, and the order.
 
-    None for what is not the cross entropy of labels alone.
+    None for what is not the cross entropy, of order 1, or the loss of order 1.5 or 2 of labels alone.
     """
-    where, temperatures, temperature, _, _, kind, target, weight, ignore_index, label_smoothing, axes = options
-    is_of_labels = kind == "cross_entropy" and not target.is_floating_point() and weight is None and not label_smoothing
-    if not (is_of_labels and _is_bare(scores, where, temperatures, temperature, axes)):
+    where, temperatures, temperature, rows, number, kind, target, weight, ignore_index, label_smoothing, axes = options
+    order = {"cross_entropy": 1.0, "entmax": number if rows is None and number in _CLOSED else None}.get(kind)
+    is_of_labels = not target.is_floating_point() and weight is None and not label_smoothing
+    if order is None or not (is_of_labels and _is_bare(scores, where, temperatures, temperature, axes)):
         return None
     axis = axes[0] % scores.ndim
     labels = target.expand([1 if index == axis else length for index, length in enumerate(scores.shape)])
     counts = None if ignore_index is None else labels != ignore_index
-    return (labels if counts is None else torch.where(counts, labels, 0)), counts, axis
+    return (labels if counts is None else torch.where(counts, labels, 0)), counts, axis, order
 
 
 def entmax(
@@ -139,37 +165,51 @@ def entmax(
     number: float,
     axes: Axes,
 ) -> Tensor | None:
-    """Climb to the threshold t of orders 1.5 and 2, where p = [a (x - max) - t]_+^(1/a), by Newton's method.
+    is_closed = rows is None and number in _CLOSED
+    if not (is_closed and _is_bare(scores, where, temperatures, temperature, axes) and _is_known(scores)):
+        return None
+    (x,) = formulas.widened(scores)
+    return _above(*_climbed(x, axes[0], number), number).movedim(-1, axes[0]).to(scores.dtype)
+
+
+def _climbed(x: Tensor, axis: int, order: float) -> tuple[Tensor, Tensor]:
+    """Climb to the threshold t of order 1.5 or 2 by Newton's method; return a (x - max), the classes last, and t.
 
     sum p - 1 is convex and falls with t, so that from t = -1, below the root, each turn climbs. At order 2 the turns
-    are finite (Michelot 1986); the probabilities are divided by their sum at last.
+    are finite (Michelot 1986).
     """
-    from softmaxfam_rs._generic._known import candidates, is_known  # noqa: PLC0415  slow to import
+    from softmaxfam_rs._generic._known import candidates  # noqa: PLC0415  slow to import
 
-    is_closed = rows is None and number in {1.5, 2.0}
-    if not (is_closed and _is_bare(scores, where, temperatures, temperature, axes) and is_known(scores)):
-        return None
-    (axis,) = axes
-    (x,) = formulas.widened(scores)
     z = x - x.amax(axis, keepdim=True)  # NaN throughout in rows without probabilities, which stays
-    a = number - 1
-    z = z.mul_(a).movedim(axis, -1)
+    z = z.mul_(order - 1).movedim(axis, -1)
     few = candidates(z, lambda: (z > -1).to(torch.int32))
     threshold = torch.full_like(z[..., :1], -1.0)
     for turn in range(_TURNS):
         above = torch.relu(few - threshold)
-        if number == 2.0:  # noqa: PLR2004
+        if order == 2.0:  # noqa: PLR2004
             change = (above.sum(-1, keepdim=True) - 1) / (above > 0).sum(-1, keepdim=True)
         else:
             change = (above.square().sum(-1, keepdim=True) - 1) / (2 * above.sum(-1, keepdim=True))
         threshold = threshold + change.clamp_(min=0)
         if turn % _LOOK == _LOOK - 1 and not bool((change > _TOLERANCE * torch.finfo(x.dtype).eps).any()):
             break
+    return z, threshold
+
+
+def _above(z: Tensor, threshold: Tensor, order: float) -> Tensor:
+    """Return the probabilities, divided by their sum, which rounding leaves near 1."""
     p = torch.relu(z - threshold)
-    p = p if number == 2.0 else p.square_()  # noqa: PLR2004
-    return (p / p.sum(-1, keepdim=True)).movedim(-1, axis).to(scores.dtype)
+    p = p if order == 2.0 else p.square_()  # noqa: PLR2004
+    return p.div_(p.sum(-1, keepdim=True))
 
 
+def _is_known(tensor: Tensor) -> bool:
+    from softmaxfam_rs._generic._known import is_known  # noqa: PLC0415  slow to import
+
+    return is_known(tensor)
+
+
+_CLOSED = frozenset({1.5, 2.0})  # orders whose thresholds are climbed to
 _TURNS, _LOOK = (
     40,
     4,
