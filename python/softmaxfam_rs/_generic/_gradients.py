@@ -128,21 +128,26 @@ def _bends(xp: Any, p: Array, a: Any) -> Array:  # noqa: ANN401
 
     That is p (a l - 1) / a^2, small where p is.
     """
-    is_high, high = _finite(xp, a) > 1, _select(xp, _finite(xp, a) > 1, _finite(xp, a), 2.0)
-    low = _select(xp, is_high, 1.0, _finite(xp, a))
-    log_p = xp.log(xp.where(p == 0, 1.0, p))
-    bends = _select(
-        xp,
-        is_high,
-        p * (high * log_p - 1) / (high * high),
-        _weights(xp, p, p != 0, low) * curvature(xp, p, low),
-    )
-    return _unless_infinite(xp, a, p, bends)
+    order = _finite(xp, a)
+    if isinstance(order, float):
+        found = _high_bends(xp, p, order) if order > 1 else _weights(xp, p, p != 0, order) * curvature(xp, p, order)
+    else:
+        is_high = order > 1
+        low, high = xp.where(is_high, 1.0, order), xp.where(is_high, order, 2.0)
+        of_low = _weights(xp, p, p != 0, low) * curvature(xp, p, low)
+        found = xp.where(is_high, _high_bends(xp, p, high), of_low)
+    return _unless_infinite(xp, a, p, found)
+
+
+def _high_bends(xp: Any, p: Array, a: Any) -> Array:  # noqa: ANN401
+    return p * (a * xp.log(xp.where(p == 0, 1.0, p)) - 1) / (a * a)
 
 
 def _weights(xp: Any, p: Array, is_in: Array, a: Any) -> Array:  # noqa: ANN401
     """Return p^(1 - a), finite, and 0 outside the support."""
     inside = xp.where(is_in, p, 1.0)
+    if isinstance(a, float) and a == 0:
+        return xp.where(is_in, p, 0.0)
     if isinstance(a, float) and a in (0.5, 1.0):
         return xp.where(is_in, xp.sqrt(inside) if a < 1 else inside * 0 + 1, 0.0)
     logs = (1 - _finite(xp, a)) * xp.log(inside)

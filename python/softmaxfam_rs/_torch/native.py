@@ -210,8 +210,6 @@ def _is_known(tensor: Tensor) -> bool:
 
 
 _CLOSED = frozenset({1.5, 2.0})  # orders whose thresholds are climbed to
-_TURNS, _LOOK = (
-    40,
-    4,
-)  # turns at most, and after how many the rows are looked at, for which the device must come to rest
+_TURNS = 40  # at most
+_LOOK = 4  # turns between two looks at the rows, for which the device must come to rest
 _TOLERANCE = 2.0  # in rounding units of 1, which the threshold is of the order of

@@ -99,6 +99,24 @@ impl Kernel for Draw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::isa;
+
+    #[test]
+    fn draws_are_those_of_single_words_where_one_might_favour_a_class() {
+        const CLASSES: u32 = 10_000_000;
+        const SUSPECT: u64 = 2_816_123_109; // found by search: one word in 2^32 is such
+        let (noise, law) = (Noise::new(7, 0), Uniform::new(CLASSES as usize).expect("some classes"));
+        assert_eq!((u128::from(noise.word(SUSPECT)) * u128::from(CLASSES)) as u64 >> 32, 0);
+        for isa in isa::available() {
+            for first in [SUSPECT - 41, SUSPECT - 40, SUSPECT] {
+                let mut ids = [0; 45];
+                isa::forced(isa, || law.draw(Level::active(), &noise, first, &mut ids, None)).expect("it is available");
+                for (id, index) in ids.into_iter().zip(first..) {
+                    assert_eq!(id, fair(&noise, noise.word(index), CLASSES), "{isa}, word {index}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn words_that_favour_a_class_are_as_many_as_the_remainder() {
