@@ -34,6 +34,23 @@ def test_importing_and_calling_with_numpy_imports_no_other_library():
     assert loaded_by(USE_NUMPY).isdisjoint(OTHERS)
 
 
+def test_what_takes_long_to_import_is_imported_when_it_is_asked_for():
+    program = (
+        "import sys, softmaxfam_rs as sf; print(*(module in sys.modules for module in {modules}))\n"
+        "print(set(sf.__all__) <= set(dir(sf)), {use}, all(module in sys.modules for module in {modules}))"
+    )
+    modules = [f"softmaxfam_rs.{module}" for module in sf._LATER]
+    for use in (
+        "all(callable(getattr(sf, name)) for name in sf._HOMES)",
+        "exec('from softmaxfam_rs import *') is None",
+    ):
+        code = program.format(modules=modules, use=use)
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert result.stdout.split() == ["False"] * len(modules) + ["True"] * 3
+    with pytest.raises(AttributeError, match="module 'softmaxfam_rs' has no attribute 'sofmax'"):
+        sf.sofmax  # noqa: B018  a misspelt name
+
+
 @on_each_other_backend
 def test_a_library_brings_in_no_other(backend):
     program = (

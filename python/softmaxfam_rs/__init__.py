@@ -17,7 +17,9 @@ The contract at the edges, the same for every function:
 Results of the core have the same bits for any number of threads, any batch size and any instruction set.
 """
 
-from ._bias_variance import BiasVariance, estimate_bias_variance
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._config import get_num_threads, set_num_threads, show_config
 from ._core import __version__
 from ._drawn_losses import (
@@ -30,19 +32,8 @@ from ._drawn_losses import (
 )
 from ._entmax import budget_sparsemax, entmax, entmax_sparse, entmax_threshold, normmax, sparsemax, tsallis_entropy
 from ._exponential import log_softmax, logsumexp, softmax, top_log_probs
-from ._factorizer import RGFactorizer
-from ._factors import (
-    FactorGradients,
-    rg2_loss,
-    rg2_loss_and_grad,
-    rg2_loss_hvp,
-    rgx_loss,
-    rgx_loss_and_grad,
-    rgx_loss_hvp,
-)
 from ._gradients import entmax_alpha_grad, entmax_vjp, log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from ._head import EntmaxState, LinearHead, ScoreState
-from ._hierarchical import HierarchicalSoftmax
 from ._linear_losses import (
     linear_cross_entropy,
     linear_cross_entropy_and_grad,
@@ -77,7 +68,39 @@ from ._sampled_losses import (
 )
 from ._samplers import AliasTable, LogUniformSampler, Samples, UniformSampler, sample_scores
 from ._streams import Stream
-from ._words import Corpus, SkipGram
+
+if TYPE_CHECKING:
+    from ._bias_variance import BiasVariance, estimate_bias_variance
+    from ._factorizer import RGFactorizer
+    from ._factors import (
+        FactorGradients,
+        rg2_loss,
+        rg2_loss_and_grad,
+        rg2_loss_hvp,
+        rgx_loss,
+        rgx_loss_and_grad,
+        rgx_loss_hvp,
+    )
+    from ._hierarchical import HierarchicalSoftmax
+    from ._words import Corpus, SkipGram
+
+# What is imported when it is first asked for: with what it needs, it takes longer to import than the rest.
+_LATER = {
+    "_bias_variance": ("BiasVariance", "estimate_bias_variance"),
+    "_factorizer": ("RGFactorizer",),
+    "_factors": (
+        "FactorGradients",
+        "rg2_loss",
+        "rg2_loss_and_grad",
+        "rg2_loss_hvp",
+        "rgx_loss",
+        "rgx_loss_and_grad",
+        "rgx_loss_hvp",
+    ),
+    "_hierarchical": ("HierarchicalSoftmax",),
+    "_words": ("Corpus", "SkipGram"),
+}
+_HOMES = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
     "AliasTable",
@@ -160,3 +183,15 @@ __all__ = [
     "top_log_probs",
     "tsallis_entropy",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
