@@ -98,17 +98,17 @@ pub(crate) fn exp<L: Lanes>(lanes: L, z: L::V, low: Option<L::V>, window: &Windo
 pub(crate) fn exp_in_two<L: Lanes>(lanes: L, z: L::V, low: Option<L::V>, window: &Window<L>) -> (L::V, L::V) {
     let constant = |value| lanes.splat(value);
     let z = lanes.max(window.floor, z); // a NaN stays
-    let rounded = lanes.mul_add(z, constant(L::Scalar::LOG2_E), window.rounder);
-    let n = lanes.sub(rounded, window.rounder);
-    let mut r = lanes.neg_mul_add(n, constant(L::Scalar::LN_2[0]), z);
-    r = lanes.neg_mul_add(n, constant(L::Scalar::LN_2[1]), r);
+    let rounded = lanes.in_step(lanes.mul_add(z, constant(L::Scalar::LOG2_E), window.rounder));
+    let n = lanes.in_step(lanes.sub(rounded, window.rounder));
+    let mut r = lanes.in_step(lanes.neg_mul_add(n, constant(L::Scalar::LN_2[0]), z));
+    r = lanes.in_step(lanes.neg_mul_add(n, constant(L::Scalar::LN_2[1]), r));
     if let Some(low) = low {
         r = lanes.add(r, low);
     }
     let (last, rest) = L::Scalar::Q.split_last().expect("a polynomial has a coefficient");
     let mut q = constant(*last);
     for &coefficient in rest.iter().rev() {
-        q = lanes.mul_add(q, r, constant(coefficient));
+        q = lanes.in_step(lanes.mul_add(q, r, constant(coefficient)));
     }
     (lanes.to_exponent(rounded), lanes.mul_add(lanes.mul(r, r), q, r))
 }

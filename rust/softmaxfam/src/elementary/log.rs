@@ -59,7 +59,7 @@ fn log_with_tail<L: Lanes<Scalar = f64>>(lanes: L, x: L::V, tail: L::V) -> L::V 
     let z = lanes.mul(s, s);
     let mut r = constant(R[6]);
     for &coefficient in R[..6].iter().rev() {
-        r = lanes.mul_add(r, z, constant(coefficient));
+        r = lanes.in_step(lanes.mul_add(r, z, constant(coefficient)));
     }
     let half_square = lanes.mul(constant(0.5), lanes.mul(f, f));
     let low = lanes.mul_add(e, constant(LN_2_LOW), tail);

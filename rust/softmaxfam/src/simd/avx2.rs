@@ -88,6 +88,24 @@ fn first(count: usize) -> [__m256i; 2] {
     both!(parts => _mm256_loadu_si256(parts.as_ptr().cast()))
 }
 
+/// The same registers, which the optimiser takes for new: it computes neither's successors before both are there.
+///
+/// # Safety
+/// - The CPU has AVX.
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn in_step([mut low, mut high]: [__m256; 2]) -> [__m256; 2] {
+    // SAFETY: no instruction, a comment to the assembler; what it names are two registers.
+    unsafe {
+        std::arch::asm!(
+            "/* {low} {high} */",
+            low = inout(ymm_reg) low, high = inout(ymm_reg) high,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    [low, high]
+}
+
 impl Lanes for F32x16 {
     const N: usize = 16;
     type Scalar = f32;
@@ -170,6 +188,10 @@ impl Lanes for F32x16 {
     #[inline(always)]
     fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         intrinsics!([_mm256_fnmadd_ps(a[0], b[0], c[0]), _mm256_fnmadd_ps(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn in_step(self, v: Self::V) -> Self::V {
+        intrinsics!(in_step(v))
     }
     #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {
@@ -374,6 +396,12 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         intrinsics!([_mm256_fnmadd_pd(a[0], b[0], c[0]), _mm256_fnmadd_pd(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn in_step(self, v: Self::V) -> Self::V {
+        let v = both!(v => _mm256_castpd_ps(v));
+        let v = intrinsics!(in_step(v));
+        both!(v => _mm256_castps_pd(v))
     }
     #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {

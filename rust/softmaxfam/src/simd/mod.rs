@@ -134,6 +134,13 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c - a b, rounded once
     fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The same value, in all registers that hold it before anything is computed from one. In a long chain of operations it
+    /// keeps the optimiser from going through the chain for one register, then for the next, which spares registers but
+    /// leaves the CPU waiting for each result.
+    #[inline(always)]
+    fn in_step(self, v: Self::V) -> Self::V {
+        v
+    }
     /// Square root.
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `if a > b { a } else { b }`: b where one of them is NaN.

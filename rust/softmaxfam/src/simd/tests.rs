@@ -60,6 +60,7 @@ impl<R: Real> Kernel for Operations<R> {
                 lanes.div(va, vb),
                 lanes.mul_add(va, vb, vc),
                 lanes.neg_mul_add(va, vb, vc),
+                lanes.in_step(va),
                 lanes.sqrt(vb),
                 lanes.max(va, vb),
                 lanes.min(va, vb),
