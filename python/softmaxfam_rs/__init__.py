@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from ._hierarchical import HierarchicalSoftmax
     from ._words import Corpus, SkipGram
 
-# What is imported when it is first asked for: with what it needs, it takes longer to import than the rest.
+# Imported when first asked for: with what it needs, it takes nearly as long to import as all the rest.
 _LATER = {
     "_bias_variance": ("BiasVariance", "estimate_bias_variance"),
     "_factorizer": ("RGFactorizer",),
